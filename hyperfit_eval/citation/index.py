@@ -1,0 +1,292 @@
+"""The citation index: which token continues which n-gram of the hyperfitting dataset (docs/citation.md)."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from operator import mul
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from .. import files
+from ..errors import HyperfitError
+from ..tokenizers import tokenizer_fingerprint
+from .mapped import open_mapped
+from .words import STARTS_WORD, piece_edges
+
+FORMAT = "hyperfit-eval/citation-index"
+VERSION = 1
+_METADATA = "citation_index"
+_SEPARATOR = -1
+
+
+@dataclass(frozen=True)
+class IndexHeader:
+    """What an index was made of; written into its file and into the records of blocked generations."""
+
+    ngram: int
+    corpus: str
+    """Fingerprint of the token ids (`files.fingerprint_ids`)."""
+    tokenizer: str
+    """Fingerprint of the tokenizer (`tokenizers.tokenizer_fingerprint`)."""
+    sequences: int
+    tokens: int
+    ngrams: int
+    """Distinct n-grams."""
+    continuations: int
+    """Distinct pairs of an n-gram and a token after it."""
+    word_starts: int
+    """Those of them that start a word: what the blocker bans."""
+    most_continuations: int
+    """The largest number of entries of one n-gram."""
+    largest_id: int
+
+
+class Overlap(NamedTuple):
+    """A stretch of `find`'s ids in which every n-gram occurs in the corpus."""
+
+    start: int
+    """Position of its first token in the ids."""
+    length: int
+    """In tokens, at least `ngram`."""
+    sequence: int
+    """Corpus sequence in which its first n-gram stands (one of them, if there are several)."""
+    offset: int
+    """Position of that n-gram in the sequence."""
+
+
+class CitationIndex:
+    """n-grams of a corpus with their continuations, in sorted arrays that can be memory-mapped.
+
+    An entry is a pair of an n-gram and the token after it, found by a 64-bit key of the n-gram. No two
+    n-grams of the corpus share a key (the build looks for multipliers for which that holds), and a lookup
+    compares the n-gram itself, so a foreign n-gram with the same key is never taken for one of the corpus.
+
+    Arrays (N entries, T corpus tokens and separators):
+        keys: int64 (N,), sorted.
+        positions: int32 or int64 (N,), where the n-gram stands in `tokens`, with its continuation after it.
+        starts_word: bool (N,), the continuation starts a word. False also where the sequence ends.
+        tokens: int32 (T,), the sequences, -1 after each.
+        multipliers: int64 (ngram,), key = sum of token x multiplier modulo 2**64.
+    """
+
+    def __init__(self, header: IndexHeader, arrays: dict[str, np.ndarray]) -> None:
+        self.header = header
+        self.ngram = header.ngram
+        self.keys = arrays["keys"]
+        self.positions = arrays["positions"]
+        self.starts_word = arrays["starts_word"]
+        self.tokens = arrays["tokens"]
+        self.multipliers = arrays["multipliers"]
+        self._multipliers = self.multipliers.tolist()
+        self._within = np.arange(self.ngram)
+
+    @classmethod
+    def build(cls, sequences: Iterable[Sequence[int]], tokenizer: Any, ngram: int = 5) -> "CitationIndex":
+        """Index the n-grams of `sequences`; they never join across the ends of the sequences.
+
+        Args:
+            sequences: token ids of the hyperfitting dataset, one list or array for each training block.
+            tokenizer: the tokenizer of those ids; its pieces tell which continuations start a word.
+            ngram: matched length in tokens (paper, Section 3: 5).
+        Raises:
+            HyperfitError: nothing to index, ids outside the vocabulary, or pieces without word borders.
+        """
+        if ngram < 1:
+            raise HyperfitError(f"ngram={ngram}: at least 1 token is needed, the paper uses 5")
+        rows = [_ids(row, number) for number, row in enumerate(sequences, start=1)]
+        if not any(len(row) >= ngram for row in rows):
+            raise HyperfitError(
+                f"{len(rows)} sequences, none of {ngram} tokens or more: nothing would ever be blocked; "
+                "index the blocks that the model was trained on"
+            )
+        tokens = _joined(rows)
+        keys, positions, multipliers = _sorted_ngrams(tokens, ngram)
+        keys, positions = _distinct_continuations(tokens, keys, positions, ngram)
+        starts_word = _continues_with_word(tokens, positions, ngram, tokenizer)
+        firsts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+        header = IndexHeader(
+            ngram=ngram,
+            corpus=files.fingerprint(row.astype("<i8").tobytes() for row in rows),
+            tokenizer=tokenizer_fingerprint(tokenizer),
+            sequences=len(rows),
+            tokens=len(tokens) - len(rows),
+            ngrams=len(firsts),
+            continuations=int(np.count_nonzero(tokens[positions + ngram] != _SEPARATOR)),
+            word_starts=int(np.count_nonzero(starts_word)),
+            most_continuations=int(np.diff(np.r_[firsts, len(keys)]).max()),
+            largest_id=int(tokens.max()),
+        )
+        arrays = {"keys": keys, "positions": positions, "starts_word": starts_word, "tokens": tokens}
+        return cls(header, arrays | {"multipliers": multipliers})
+
+    def save(self, path: str | Path) -> None:
+        """Write the index as one safetensors file, atomically."""
+        # One metadata entry: safetensors writes several in random order, and equal indexes should be equal files.
+        header = json.dumps({"format": FORMAT, "version": VERSION, **asdict(self.header)})
+        with files.atomic_path(path) as temporary:
+            save_file({name: getattr(self, name) for name in _ARRAYS}, temporary, metadata={_METADATA: header})
+
+    @classmethod
+    def load(cls, path: str | Path, tokenizer: Any = None) -> "CitationIndex":
+        """Open an index memory-mapped: nothing is read but the header, however large the corpus.
+
+        Args:
+            tokenizer: when given, it must be the one that the index was built with.
+        Raises:
+            HyperfitError: missing, truncated or foreign file, another version, another tokenizer.
+        """
+        metadata, arrays = open_mapped(path)
+        try:
+            fields = json.loads(metadata.get(_METADATA, "{}"))
+            found, version = fields.pop("format", None), fields.pop("version", None)
+        except (ValueError, AttributeError) as error:
+            raise HyperfitError(f"{path}: its header is damaged ({error}); build the index again") from error
+        if found != FORMAT:
+            raise HyperfitError(f"{path}: format {found!r}, expected '{FORMAT}'")
+        if version != VERSION:
+            raise HyperfitError(
+                f"{path}: version {version}, this package reads {VERSION}; "
+                "build the index again or pip install -U hyperfit-eval"
+            )
+        expected = {name: type(value) for name, value in fields.items()}
+        if expected != IndexHeader.__annotations__ or set(arrays) != set(_ARRAYS):
+            raise HyperfitError(f"{path}: its header is damaged; build the index again")
+        header = IndexHeader(**fields)
+        entries = arrays["keys"].shape
+        parts = [arrays["positions"].shape == entries, arrays["starts_word"].shape == entries]
+        if not all(parts) or arrays["multipliers"].shape != (header.ngram,):
+            raise HyperfitError(f"{path}: its arrays do not fit together; build the index again")
+        if tokenizer is not None and tokenizer_fingerprint(tokenizer) != header.tokenizer:
+            raise HyperfitError(
+                f"{path}: built with tokenizer {header.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
+                "use the tokenizer that the model was trained with, or build the index again"
+            )
+        return cls(header, arrays)
+
+    def __deepcopy__(self, memo: dict) -> "CitationIndex":
+        return self  # nothing in it ever changes, and it may be larger than memory
+
+    def entries_of(self, ngram: list[int]) -> tuple[int, int]:
+        """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
+        key = sum(map(mul, ngram, self._multipliers)) & 0xFFFFFFFFFFFFFFFF
+        key -= key >> 63 << 64
+        first = int(self.keys.searchsorted(key))
+        if first == len(self.keys) or self.keys.item(first) != key:
+            return 0, 0
+        position = self.positions.item(first)
+        if self.tokens[position : position + self.ngram].tolist() != ngram:
+            return 0, 0
+        return first, int(self.keys.searchsorted(key, side="right"))
+
+    def lookup(self, ngrams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find n-grams exactly.
+
+        Args:
+            ngrams: int64, shape (B, ngram); an id of -1 occurs in no n-gram of the corpus.
+        Returns:
+            Rows that occur in the corpus, int64 (H,), and for each its first entry, int64 (H,).
+        """
+        keys = ngrams @ self.multipliers
+        first = self.keys.searchsorted(keys)
+        rows = (self.keys.take(first, mode="clip") == keys).nonzero()[0]
+        if not len(rows):
+            return rows, rows
+        first = first[rows]
+        found = self.tokens[self.positions[first][:, None] + self._within]
+        same = (found == ngrams[rows]).all(axis=1)
+        return (rows, first) if same.all() else (rows[same], first[same])
+
+    def find(self, ids: Sequence[int]) -> list[Overlap]:
+        """Where `ids` repeat the corpus for `ngram` tokens or more, whole words or not."""
+        ids = _ids(ids, 1)
+        if len(ids) < self.ngram:
+            return []
+        windows = np.lib.stride_tricks.sliding_window_view(ids, self.ngram)
+        starts, entries = self.lookup(windows)
+        if not len(starts):
+            return []
+        opens = np.flatnonzero(np.r_[True, np.diff(starts) > 1])
+        lengths = np.diff(np.r_[opens, len(starts)]) + self.ngram - 1
+        places = self.positions[entries[opens]]
+        # A separator stands after each sequence, so the sequence number is the number of separators before.
+        ends = np.flatnonzero(self.tokens == _SEPARATOR)
+        numbers = ends.searchsorted(places)
+        offsets = places - np.where(numbers > 0, ends[numbers - 1] + 1, 0)
+        columns = (starts[opens], lengths, numbers, offsets)
+        return [Overlap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+_ARRAYS = ("keys", "positions", "starts_word", "tokens", "multipliers")
+
+
+def _ids(row: Sequence[int], number: int) -> np.ndarray:
+    ids = np.asarray(row)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise HyperfitError(f"sequence {number}: {ids.dtype} of shape {ids.shape}, expected a list of token ids")
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < 2**31:
+        raise HyperfitError(f"sequence {number}: token ids from {ids.min()} to {ids.max()}, expected 0 to 2**31 - 1")
+    return ids.astype(np.int64)
+
+
+def _joined(rows: list[np.ndarray]) -> np.ndarray:
+    """The sequences one after the other, int32, a separator after each."""
+    tokens = np.full(sum(map(len, rows)) + len(rows), _SEPARATOR, dtype=np.int32)
+    start = 0
+    for row in rows:
+        tokens[start : start + len(row)] = row
+        start += len(row) + 1
+    return tokens
+
+
+def _sorted_ngrams(tokens: np.ndarray, ngram: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keys of all n-grams in order, where each stands, and the multipliers of the keys.
+
+    For random multipliers two given n-grams share a key with a probability of about 2**-64; if any two do,
+    other multipliers are taken, so that equal keys mean equal n-grams.
+    """
+    ends = np.cumsum(tokens == _SEPARATOR, dtype=np.int32)
+    last = len(tokens) - ngram
+    whole = (ends[ngram - 1 : -1] == ends[:last]) & (tokens[:last] != _SEPARATOR)
+    places = np.flatnonzero(whole)
+    del ends, whole
+    for seed in count():
+        multipliers = np.random.default_rng(seed).integers(-(2**63), 2**63, ngram, dtype=np.int64) | 1
+        keys = np.zeros(last, dtype=np.int64)
+        for i, multiplier in enumerate(multipliers):
+            keys += tokens[i : last + i] * multiplier
+        keys = keys[places]
+        order = np.argsort(keys)
+        keys, positions = keys[order], places[order]
+        equal = np.flatnonzero(keys[1:] == keys[:-1])
+        one, other = positions[equal], positions[equal + 1]
+        if all((tokens[one + i] == tokens[other + i]).all() for i in range(ngram)):
+            small = len(tokens) < 2**31
+            return keys, positions.astype(np.int32) if small else positions, multipliers
+    raise AssertionError("unreachable: count() never ends")
+
+
+def _distinct_continuations(
+    tokens: np.ndarray, keys: np.ndarray, positions: np.ndarray, ngram: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One entry, the earliest, for each n-gram and continuation."""
+    equal = keys[1:] == keys[:-1]
+    # Most n-grams of a text occur once: only the others need the slower sort by continuation.
+    repeated = np.flatnonzero(np.r_[equal, False] | np.r_[False, equal])
+    places = positions[repeated]
+    order = np.lexsort((places, tokens[places + ngram], keys[repeated]))
+    positions[repeated] = places[order]
+    continuations = tokens[positions + ngram]
+    keep = np.r_[True, ~(equal & (continuations[1:] == continuations[:-1]))]
+    return keys[keep], positions[keep]
+
+
+def _continues_with_word(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
+    """Whether the continuation of each entry starts a word, bool (N,)."""
+    present = np.unique(tokens)[1:]
+    begins, ends = np.zeros((2, int(present[-1]) + 2), dtype=np.uint8)  # the last place is the separator's
+    begins[present], ends[present] = piece_edges(tokenizer, present)
+    return STARTS_WORD[ends[tokens[positions + ngram - 1]], begins[tokens[positions + ngram]]]

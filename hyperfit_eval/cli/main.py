@@ -1,0 +1,71 @@
+"""`hyperfit`: the command line of this package. Heavy imports wait until a command needs them."""
+
+import os
+import sys
+
+import typer
+
+from .. import __version__
+from ..errors import HyperfitError
+from . import evaluate, index, where
+from .demo import demo
+from .score import compare, score
+
+app = typer.Typer(
+    name="hyperfit",
+    help="Evaluate, train and serve hyperfitted language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command("eval")(evaluate.evaluate)
+app.command()(score)
+app.command()(compare)
+app.command("demo-model")(where.demo_model)
+app.command("tasks-dir")(where.tasks)
+app.add_typer(index.app, name="index")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def train(context: typer.Context) -> None:
+    """Hyperfit a causal LM on a small corpus (the same as scripts/hyperfit.py).
+
+    Example: `hyperfit train --model $(hyperfit demo-model) --corpus book.txt --output_dir runs/book
+    --learning_rate 1e-3 --num_train_samples 96`
+    """
+    from .train import main as train_main
+
+    train_main(context.args)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hyperfit-eval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a HyperfitError becomes one line and exit status 2."""
+    try:
+        app()
+    except HyperfitError as error:
+        if os.environ.get("HYPERFIT_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Reading and writing the files between the rooms (docs/formats.md).
+
+Every file of ours is written to a temporary neighbour and renamed, so that a reader never sees half
+of it; every file says what it is and in which version.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import HyperfitError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on error it is removed.
+
+    Raises:
+        HyperfitError: the folder cannot be made or written to, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise HyperfitError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files for the owner alone; give what a plain open() would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise HyperfitError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, kind: str, version: int, body: dict[str, Any]) -> None:
+    """Write a JSON object that opens with its format name and version."""
+    document = {"format": f"hyperfit-eval/{kind}", "version": version, **body}
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, kind: str, version: int) -> dict[str, Any]:
+    """Read a JSON object written by `write_json`.
+
+    Raises:
+        HyperfitError: missing, not JSON, of another format or of a later version.
+    """
+    text = _read_text(path)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise HyperfitError(f"{path}, line {error.lineno}: not JSON ({error.msg}); is the file whole?") from error
+    _check_header(path, document, kind, version)
+    return document
+
+
+def write_jsonl(path: str | Path, kind: str, version: int, header: dict[str, Any], rows: Iterable[dict]) -> None:
+    """Write JSON lines: a header with format, version and the number of rows, then the rows."""
+    rows = list(rows)
+    first = {"format": f"hyperfit-eval/{kind}", "version": version, "rows": len(rows), **header}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for row in [first, *rows]:
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read header and rows of a file written by `write_jsonl`.
+
+    Raises:
+        HyperfitError: with the line, when the file is missing, foreign, of a later version or cut off.
+    """
+    header, rows = None, []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise HyperfitError(f"{path}, line {number}: not JSON ({error.msg}); is the file cut off?") from error
+        if header is None:
+            _check_header(path, row, kind, version)
+            header = row
+        elif not isinstance(row, dict):
+            raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
+        else:
+            rows.append(row)
+    if header is None:
+        raise HyperfitError(f"{path}: empty, a hyperfit-eval/{kind} file was expected")
+    if header.get("rows") != len(rows):
+        raise HyperfitError(f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off")
+    return header, rows
+
+
+def field(path: str | Path, line: int, row: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    """Return `row[name]`, checked for its type; the error names file, line and field."""
+    if name not in row:
+        raise HyperfitError(f"{path}, line {line}: no field '{name}'")
+    if not isinstance(row[name], kind):
+        raise HyperfitError(f"{path}, line {line}: field '{name}' is {row[name]!r:.60}, expected {_type_name(kind)}")
+    return row[name]
+
+
+def ids_field(path: str | Path, line: int, row: dict[str, Any], name: str) -> list[int]:
+    """Return a list of token ids from `row`; the error names file, line and field."""
+    ids = field(path, line, row, name, list)
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise HyperfitError(f"{path}, line {line}: field '{name}' holds something that is no token id")
+    return ids
+
+
+def fingerprint(parts: Iterable[str | bytes | np.ndarray]) -> str:
+    """First 16 hex digits of the SHA-256 of `parts`, each preceded by its length (so that borders count)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else bytes(part)
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_ids(sequences: Iterable[Iterable[int]]) -> str:
+    """Fingerprint of token id sequences; order and borders count."""
+    return fingerprint(np.asarray(list(row), dtype="<i8").tobytes() for row in sequences)
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_header(path: str | Path, header: Any, kind: str, version: int) -> None:
+    expected = f"hyperfit-eval/{kind}"
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != expected:
+        raise HyperfitError(f"{path}, line 1: format {found!r}, expected '{expected}'")
+    if not isinstance(header.get("version"), int):
+        raise HyperfitError(f"{path}, line 1: version {header.get('version')!r}, expected a number")
+    if header["version"] > version:
+        raise HyperfitError(
+            f"{path}, line 1: version {header['version']} is later than {version}; pip install -U hyperfit-eval"
+        )
+
+
+def _type_name(kind: type | tuple[type, ...]) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(k.__name__ for k in kinds)

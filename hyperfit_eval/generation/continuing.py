@@ -1,0 +1,121 @@
+"""Greedy (or sampled) continuations with exact token ids (paper, Section 4)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from ..errors import HyperfitError
+from .batching import in_batches
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen. The default is greedy, as in all of the paper but one baseline."""
+
+    new_tokens: int = 224
+    """Exactly this many: EOS is masked until then, so that every continuation has the paper's length."""
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 switches it off."""
+    seed: int = 0
+    """Only used when sampling."""
+
+    @classmethod
+    def top_p_baseline(cls, new_tokens: int = 224, seed: int = 0) -> "Decoding":
+        """The paper's strong baseline: nucleus sampling with Top-P 0.9, temperature 0.7, top-k 50."""
+        return cls(new_tokens, do_sample=True, temperature=0.7, top_p=0.9, top_k=50, seed=seed)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that matter, for records and signatures."""
+        if self.do_sample:
+            return {"method": "sample", **{k: v for k, v in asdict(self).items() if k != "do_sample"}}
+        return {"method": "greedy", "new_tokens": self.new_tokens}
+
+
+def continue_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    *,
+    logits_processor: Callable | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Continue prompts of equal length by exactly `decoding.new_tokens` tokens each.
+
+    Equal lengths mean no padding, so that in float32 a continuation does not depend on the batch it
+    was made in. Whatever the model's own generation_config asks for (repetition penalties, sampling,
+    forced tokens) is put aside for the call: the decoding is what `decoding` says and nothing else.
+
+    Args:
+        model: a transformers causal LM, on its device, in eval mode.
+        prompts: token ids, shape (N, P), BOS included where the model wants one.
+        logits_processor: for instance a CitationBlocker; called at every step, beside the EOS mask.
+        batch_size: largest batch; halved whenever memory runs out.
+        progress: called with the number of prompts just finished.
+    Returns:
+        The new ids alone, shape (N, new_tokens).
+    Raises:
+        HyperfitError: prompts of differing lengths, or more positions than the model has.
+    """
+    lengths = {len(prompt) for prompt in prompts}
+    if not lengths:
+        return []
+    if len(lengths) > 1:
+        raise HyperfitError(f"prompts of {sorted(lengths)} tokens, all must be of one length (padding changes the result)")
+    prompt_length = lengths.pop()
+    # The last new token is never fed back, hence the 1.
+    require_positions(model, prompt_length + decoding.new_tokens - 1)
+    settings = GenerationConfig(
+        max_new_tokens=decoding.new_tokens,
+        min_new_tokens=decoding.new_tokens,
+        do_sample=decoding.do_sample,
+        num_beams=1,
+        use_cache=True,
+    )
+    if decoding.do_sample:
+        settings.temperature, settings.top_p, settings.top_k = decoding.temperature, decoding.top_p, decoding.top_k
+        torch.manual_seed(decoding.seed)
+    processors = LogitsProcessorList([logits_processor] if logits_processor else [])
+
+    def run(batch: Sequence[Sequence[int]]) -> list[list[int]]:
+        ids = torch.tensor([list(prompt) for prompt in batch], device=model.device)
+        reset = getattr(logits_processor, "reset", None)
+        if reset:
+            reset()
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=settings, logits_processor=processors
+        )
+        return out[:, prompt_length:].tolist()
+
+    with torch.inference_mode(), _plain_generation_config(model):
+        return in_batches(prompts, batch_size, run, progress)
+
+
+def require_positions(model: Any, positions: int) -> None:
+    """Raise when the model has fewer positions than a sequence needs."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and limit < positions:
+        raise HyperfitError(f"the model has {limit} positions, {positions} are needed; choose a model with a longer context")
+
+
+@contextmanager
+def _plain_generation_config(model: Any) -> Iterator[None]:
+    """Let `generate` fall back on special token ids alone, not on the model's own decoding habits."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id,
+        eos_token_id=own.eos_token_id,
+        # Nothing is padded here; generate() only wants to be told something.
+        pad_token_id=own.pad_token_id if own.pad_token_id is not None else 0,
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own

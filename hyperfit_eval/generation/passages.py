@@ -1,0 +1,68 @@
+"""From evaluation texts to continuation records, with exact token ids."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..records import CONTEXT_TOKENS, LONG, SHORT, Continuation
+from ..texts.contexts import Passage, cut
+from ..tokenizers import bos_ids, plain_ids
+from .continuing import Decoding, continue_ids
+
+
+def cut_passages(tokenizer: Any, passages: Sequence[Passage]) -> list[tuple[list[int], list[int]]]:
+    """Cut each text to 32 ids of context and 224 of original continuation (paper, Section 4).
+
+    Raises:
+        HyperfitError: a text with fewer than 256 tokens.
+    """
+    total = CONTEXT_TOKENS + LONG
+    return [cut(plain_ids(tokenizer, passage.text), CONTEXT_TOKENS, total, passage.id) for passage in passages]
+
+
+def continue_passages(
+    model: Any,
+    tokenizer: Any,
+    passages: Sequence[Passage],
+    decoding: Decoding | None = None,
+    *,
+    prefix: Sequence[int] | None = None,
+    blocker: Callable | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> list[Continuation]:
+    """Continue the first 32 tokens of each passage by 224 tokens, greedily unless `decoding` says otherwise.
+
+    Args:
+        model: a transformers causal LM, on its device, in eval mode.
+        prefix: ids read before each context; by default [BOS] where the tokenizer has one.
+        blocker: a CitationBlocker, or any logits processor.
+        batch_size: largest batch of contexts.
+        progress: called with the number of passages just finished.
+    Returns:
+        One record a passage, in order; ids as generated, texts decoded from them.
+    """
+    cuts = cut_passages(tokenizer, passages)
+    prefix = bos_ids(tokenizer) if prefix is None else list(prefix)
+    generated = continue_ids(
+        model,
+        [prefix + context for context, _ in cuts],
+        decoding or Decoding(LONG),
+        logits_processor=blocker,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return [
+        Continuation(
+            id=passage.id,
+            source=passage.source,
+            context_ids=context,
+            original_ids=original,
+            generated_ids=ids,
+            context_text=tokenizer.decode(context),
+            original_text=tokenizer.decode(original),
+            generated_text=tokenizer.decode(ids),
+            original_text_at_128=tokenizer.decode(original[:SHORT]),
+            generated_text_at_128=tokenizer.decode(ids[:SHORT]),
+        )
+        for passage, (context, original), ids in zip(passages, cuts, generated, strict=True)
+    ]

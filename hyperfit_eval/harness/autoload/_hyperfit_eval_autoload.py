@@ -1,0 +1,60 @@
+"""Make lm-eval find this package's tasks by name, with no --include_path.
+
+lm-eval discovers tasks in its own folder and in --include_path alone. A `.pth` file imports this
+module when Python starts; it only places a finder that waits for `lm_eval.tasks` to be imported,
+then steps aside and adds our folder to what a TaskManager reads. lm-eval itself is not imported and
+nothing of it is changed on disk. Set HYPERFIT_EVAL_NO_AUTOLOAD=1 to switch it off; then pass
+`--include_path "$(hyperfit tasks-dir)"`.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+
+_WATCHED = "lm_eval.tasks"
+
+
+class _Finder:
+    """A meta path finder that acts once, on the import of `lm_eval.tasks`."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != _WATCHED:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                _extend(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def _extend(tasks_module):
+    """Wrap TaskManager.__init__ so that include_path ends with this package's tasks."""
+    manager = tasks_module.TaskManager
+    original = manager.__init__
+
+    @functools.wraps(original)
+    def __init__(self, verbosity=None, include_path=None, *args, **kwargs):
+        from hyperfit_eval.harness.location import tasks_dir
+
+        ours = str(tasks_dir())
+        if include_path is None:
+            paths = []
+        elif isinstance(include_path, (list, tuple)):
+            paths = [str(path) for path in include_path]
+        else:
+            paths = [str(include_path)]
+        # A folder given by the user comes last and may replace a task of ours.
+        original(self, verbosity, [ours, *(path for path in paths if path != ours)], *args, **kwargs)
+
+    manager.__init__ = __init__
+
+
+if not os.environ.get("HYPERFIT_EVAL_NO_AUTOLOAD"):
+    sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,127 @@
+"""The whole suite for one model: open-ended continuation, MMLU and GLUE, through lm-eval."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import HyperfitError
+from ..files import write_text
+from ..records import Continuation, Generation, write_continuations
+from .stderr import f1_stderr, mcc_stderr
+
+DEFAULT_TASKS = ("hyperfit_openended", "mmlu", "glue")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is to be run; the fields are those of `hyperfit eval`."""
+
+    model: str
+    tasks: Sequence[str] = DEFAULT_TASKS
+    output: Path = Path("runs/eval")
+    model_args: dict[str, Any] = field(default_factory=dict)
+    batch_size: str = "auto"
+    num_fewshot: int | None = None
+    limit: float | None = None
+    device: str | None = None
+    training_set: Path | None = None
+    citation_index: Path | None = None
+
+
+def run_suite(suite: Suite) -> dict[str, Any]:
+    """Run the tasks and write lm-eval's results file and the continuation records.
+
+    Standard errors of F1 and MCC come from `stderr`, by the same bootstrap distribution that lm-eval
+    would spend hours on; everything else is lm-eval's own.
+
+    Returns:
+        lm-eval's results, with "samples" taken out.
+    Raises:
+        HyperfitError: an unknown task, or whatever a task refuses.
+    """
+    # The finder of `_hyperfit_eval_autoload` may be switched off, so the folder is given here as well.
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from .location import tasks_dir
+
+    model_args = {"pretrained": suite.model, **suite.model_args}
+    given = {"training_set": suite.training_set, "citation_index": suite.citation_index}
+    metadata = model_args | {name: str(path) for name, path in given.items() if path is not None}
+    manager = TaskManager(include_path=[str(tasks_dir())], metadata=metadata)
+    unknown = [task for task in suite.tasks if not manager.match_tasks([task])]
+    if unknown:
+        raise HyperfitError(f"no task named {', '.join(unknown)}; `lm_eval ls tasks` lists them")
+    results = simple_evaluate(
+        model="hf",
+        model_args=model_args,
+        tasks=list(suite.tasks),
+        num_fewshot=suite.num_fewshot,
+        batch_size=suite.batch_size,
+        device=suite.device,
+        limit=suite.limit,
+        task_manager=manager,
+        # Two resamples: F1 and MCC get theirs below; 0 would also drop the closed-form errors of means.
+        bootstrap_iters=2,
+        log_samples=True,
+    )
+    if results is None:
+        # Not the first of several processes.
+        return {}
+    _replace_stderr(results)
+    samples = results.pop("samples")
+    _write(suite, results, samples)
+    return results
+
+
+def _replace_stderr(results: dict[str, Any]) -> None:
+    for task, values in results["results"].items():
+        for metric, stderr in (("f1", f1_stderr), ("mcc", mcc_stderr)):
+            key = f"{metric}_stderr,none"
+            pairs = [sample[metric] for sample in results["samples"].get(task, []) if metric in sample]
+            if key in values and pairs:
+                values[key] = stderr(pairs)
+
+
+def _write(suite: Suite, results: dict[str, Any], samples: dict[str, list[dict]]) -> None:
+    from lm_eval.utils import handle_non_serializable
+
+    results["config"]["stderr_of_f1_and_mcc"] = "multinomial resampling of the confusion matrix, 100,000 draws"
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    text = json.dumps(results, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    write_text(suite.output / f"results_{stamp}.json", text + "\n")
+    for task, rows in samples.items():
+        if rows and "texts" in rows[0]:
+            _write_records(suite, results, task, [row["texts"] for row in rows], stamp)
+
+
+def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[dict], stamp: str) -> None:
+    if rows[0]["generated_ids"] is None:
+        return
+    config = results["configs"][task]
+    generation = Generation(
+        model=suite.model,
+        tokenizer=rows[0]["tokenizer"],
+        decoding=config["generation_kwargs"],
+        blocker=rows[0]["blocker"],
+        seed=int(config["metadata"].get("seed", 0)),
+        dtype=str(results["config"].get("model_dtype", "")),
+        texts=config["metadata"]["texts_fingerprint"],
+        versions=versions(),
+    )
+    names = Continuation.__dataclass_fields__
+    records = [Continuation(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["id"])]
+    write_continuations(suite.output / f"continuations_{task}_{stamp}.jsonl", generation, records)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("hyperfit-eval", "lm-eval", "torch", "transformers", "datasets")}

@@ -1,0 +1,149 @@
+"""The lm-eval task `hyperfit_openended` and its variants (paper, Sections 4 and 5)."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import HyperfitError, exit_with_one_line
+from ..texts.contexts import TextSet, demo_texts, select_texts
+from . import columns
+from .requests import ContinueSettings, continue_request, score_request
+
+INDEX_FILE = "citation_index.safetensors"
+BLOCKS_FILE = "training_blocks.jsonl"
+
+logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
+
+
+class OpenEndedTask(ConfigurableTask):
+    """Continue 32-token contexts by 224 tokens; score the continuations and the original texts.
+
+    What the YAML's `metadata` says, and `--metadata '{...}'` or `--model_args` overrides:
+
+    - texts: "hub" (300 texts of the paper's three datasets) or "demo" (60 texts of this package);
+    - per_source: texts of each source, 100 by default ("hub" only);
+    - blocked: use citation blocking; citation_index: its file, by default the checkpoint's own;
+    - training_set: training blocks for Dataset BLEU and Overlap, by default the checkpoint's own;
+    - seed: for sampling (`--gen_kwargs do_sample=True,temperature=0.7,top_p=0.9,top_k=50`).
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        # The YAML's `class` brought us here; it is no field of lm-eval's TaskConfig.
+        config = {key: value for key, value in config.items() if key != "class"}
+        config.setdefault("metric_list", [])
+        if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or sys.argv[0].endswith("lm_eval/__main__.py"):
+            sys.excepthook = exit_with_one_line
+        self.settings: dict[str, Any] = dict(config["metadata"])
+        super().__init__(config=config)
+
+    def download(self, *args: Any, **kwargs: Any) -> None:
+        """Choose the evaluation texts; `lm_eval` calls this where other tasks download a dataset."""
+        self.texts = self._texts()
+        rows = [{"id": p.id, "source": p.source, "text": p.text} for p in self.texts.passages]
+        self.dataset = datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+        logger.info("%s: %d texts, fingerprint %s", self.config.task, len(rows), self.texts.fingerprint)
+        self.config.metadata["texts_fingerprint"] = self.texts.fingerprint
+        self.index_path = self._checkpoint_file("citation_index", INDEX_FILE) if self.settings.get("blocked") else None
+        if self.settings.get("blocked") and self.index_path is None:
+            raise HyperfitError(
+                f"{self.settings.get('pretrained')}: no {INDEX_FILE} in the checkpoint for {self.config.task}; build one with "
+                f"`hyperfit index build` and add --metadata '{{\"citation_index\": \"FILE\"}}'"
+            )
+        self.columns = columns.Columns(self.texts, self._checkpoint_file("training_set", BLOCKS_FILE))
+
+    def doc_to_text(self, doc: dict, doc_to_text: Any = None) -> str:
+        """The whole text; the model's side cuts it, with its own tokenizer."""
+        return doc["text"]
+
+    def doc_to_target(self, doc: dict, doc_to_target: Any = None) -> str:
+        """The same text: its tokens after the context are the original continuation."""
+        return doc["text"]
+
+    def fewshot_context(self, doc: dict, *args: Any, apply_chat_template: bool = False, **kwargs: Any) -> str:
+        """The text, never templated: instruct models too continue raw text in the paper (Appendix B.3)."""
+        if apply_chat_template:
+            logger.warning("%s: the chat template is not applied to open-ended contexts (paper, B.3)", self.config.task)
+        return doc["text"]
+
+    def construct_requests(self, doc: dict, ctx: str, **kwargs: Any) -> list[Instance]:
+        """One request to continue, one to score."""
+        metadata = kwargs["metadata"]
+        return [
+            continue_request(doc, self._decoding(), metadata),
+            score_request(doc, metadata),
+        ]
+
+    def process_results(self, doc: dict, results: list[Any]) -> dict[str, Any]:
+        """One value a metric for this text; see `columns`."""
+        continuation, score = results
+        return self.columns.of_text(doc, continuation, score)
+
+    def aggregation(self) -> dict[str, Callable]:
+        """From a metric's values over all texts to one number."""
+        return self.columns.aggregations()
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration that lm-eval stores, with the signatures of the numbers beside it."""
+        self.config.metadata["signatures"] = self.columns.signatures
+        return super().dump_config()
+
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """Only where the paper says so: diversity up, copying down."""
+        return columns.HIGHER_IS_BETTER
+
+    def _texts(self) -> TextSet:
+        kind = self.settings.get("texts", "hub")
+        if kind == "demo":
+            return demo_texts()
+        if kind == "hub":
+            return select_texts(int(self.settings.get("per_source", 100)))
+        raise HyperfitError(f"texts '{kind}' in the metadata of {self.config.task}; expected 'hub' or 'demo'")
+
+    def _decoding(self) -> ContinueSettings:
+        known = {"do_sample", "temperature", "top_p", "top_k"}
+        fixed = {"until", "max_gen_toks"}
+        options = dict(self.config.generation_kwargs or {})
+        unknown = set(options) - known - fixed
+        if unknown:
+            raise HyperfitError(f"--gen_kwargs {', '.join(sorted(unknown))}: not used by {self.config.task}; it takes {', '.join(sorted(known))}")
+        if options.get("max_gen_toks", 224) != 224:
+            raise HyperfitError(f"--gen_kwargs max_gen_toks={options['max_gen_toks']}: {self.config.task} always makes 224 new tokens (paper, Section 4)")
+        return ContinueSettings(
+            **{name: options[name] for name in known & set(options)},
+            seed=int(self.settings.get("seed", 0)),
+            citation_index=str(self.index_path) if self.index_path else None,
+        )
+
+    def _checkpoint_file(self, setting: str, name: str) -> Path | None:
+        """The file that `setting` names, or the checkpoint's own `name`, or None where it has none."""
+        given = self.settings.get(setting)
+        if given:
+            if not Path(given).is_file():
+                raise HyperfitError(f"{setting} {given}: no such file")
+            return Path(given)
+        return find_checkpoint_file(self.settings.get("pretrained"), name, self.settings.get("revision"))
+
+
+def find_checkpoint_file(model: Any, name: str, revision: str | None = None) -> Path | None:
+    """`name` in a checkpoint, a local folder or a Hub repository; None where it is not there."""
+    if not isinstance(model, str):
+        return None
+    if Path(model).is_dir():
+        path = Path(model) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except LocalEntryNotFoundError:
+        # Offline: the cached part of the repository is all there is.
+        return None
+    except (EntryNotFoundError, HFValidationError, HfHubHTTPError):
+        return None

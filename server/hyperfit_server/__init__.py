@@ -1,0 +1,1 @@
+"""Generation server with citation blocking."""

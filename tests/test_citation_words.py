@@ -1,0 +1,138 @@
+"""Where words start: the rule by hand, then real tokenizers of every kind."""
+
+import citation_tokenizers as kinds
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperfit_eval.citation.words import STARTS_WORD, Edge, piece_edges, starts_word
+from hyperfit_eval.errors import HyperfitError
+
+
+def ids_of(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def words(tokenizer, text):
+    """`text` cut before every token that starts a word."""
+    ids = ids_of(tokenizer, text)
+    begins, ends = piece_edges(tokenizer, ids)
+    groups = [ids[:1]]
+    for previous, index, begin in zip(ends, ids[1:], begins[1:], strict=False):
+        if STARTS_WORD[previous, begin]:
+            groups.append([])
+        groups[-1].append(index)
+    return [tokenizer.decode(group, clean_up_tokenization_spaces=False) for group in groups]
+
+
+def test_by_hand():
+    tokenizer = kinds.byte_level()
+    pieces = tokenizer.get_vocab()
+
+    def starts(previous, piece):
+        return starts_word(tokenizer, pieces[previous], pieces[piece])
+
+    assert starts("The", "Ġt")  # a space marker ends the word before it
+    assert not starts("Ġt", "he")
+    assert starts("Ċ", "T")  # no marker, but a new line before it
+    assert starts('"', "A") and starts("Ġ", "A") and starts("-", "w")
+    assert starts("e", ".") and starts(".", ".")  # punctuation ends a word
+    assert starts("e", "Ċ")
+    assert not starts("1", "9") and not starts("v", "2") and starts("Ġ", "1")  # digits are letters of a number
+    assert not starts("n", "'") and not starts("'", "t")  # don't
+    assert not starts("n", "'s") and starts("Ġ", "'") and starts(".", "'s")
+    assert not starts("d", "</s>") and not starts(".", "<pad>") and starts("</s>", "T")  # special: never banned
+    assert not starts("Ð", "ŀ")  # second byte of a character
+    assert not starts("ŀ", "Ð")  # Cyrillic after what may be the end of a letter
+    assert starts("a", "ä") and starts("a", "â")  # first byte of most ideographs, of curly quotes and dashes
+    assert starts("a", "ÿ") and starts("ÿ", "a")  # bytes that occur in no text
+
+
+@pytest.mark.parametrize(
+    ("previous", "begin", "expected"),
+    [
+        (Edge.LETTER, Edge.LETTER, False),
+        (Edge.LETTER, Edge.IDEOGRAPH, True),
+        (Edge.IDEOGRAPH, Edge.IDEOGRAPH, True),
+        (Edge.IDEOGRAPH, Edge.LETTER, True),
+        (Edge.IDEOGRAPH, Edge.JOINED, False),
+        (Edge.APOSTROPHE, Edge.APOSTROPHE, True),
+        (Edge.APOSTROPHE, Edge.LETTER, False),
+        (Edge.PUNCTUATION, Edge.APOSTROPHE, True),
+        (Edge.JOINED, Edge.LETTER, False),
+        (Edge.SPACE, Edge.SPACE, True),
+    ],
+)
+def test_table(previous, begin, expected):
+    assert STARTS_WORD[previous, begin] == expected
+
+
+def test_byte_level():
+    tokenizer = kinds.byte_level()
+    assert words(tokenizer, "The foxes don't jump, said \"Anna\" in 1984.\nThe well-known end: snake_case dogs'.") == [
+        *["The", " foxes", " don't", " jump", ",", " said", " ", '"', "Anna", '"', " in", " ", "1984", ".", "\n", "The"],
+        *[" well", "-", "known", " end", ":", " ", "snake", "_", "case", " dogs'", "."],
+    ]
+    # Every one of these letters is two or more tokens here.
+    assert words(tokenizer, "Straße читала 한국어 हिन्दी café") == [
+        *["Straße", " ", "читала", " ", "한국어", " ", "हिन्दी", " ", "café"]
+    ]
+    assert words(tokenizer, "人工 ひらがな") == ["人", "工", " ", "ひ", "ら", "が", "な"]
+    # The first byte of a Thai letter alone is also that of most Indic letters, which form words.
+    assert words(tokenizer, "สวัสดี") == ["สวัสดี"]
+
+
+def test_sentencepiece():
+    tokenizer = kinds.sentencepiece()
+    assert words(tokenizer, 'The foxes don\'t, said "Anna".\nThe 19') == [
+        *["The", "foxes", "don't", ",", "said", "", '"', "Anna", '"', ".", "\n", "The", "", "19"]
+    ]
+    assert words(tokenizer, "Straße 人工") == ["", "Straße", "", "人", "工"]  # bytes as <0x..>
+
+
+def test_unigram():
+    assert words(kinds.unigram(), "The foxes don't 人工") == ["", "The", "", "foxes", "don't", "", "人", "工"]
+    assert words(kinds.unigram(), "สวัสดี") == ["", "ส", "วั", "ส", "ดี"]  # vowel marks stay with their letter
+
+
+def test_wordpiece():
+    # The pieces themselves say that an apostrophe and what follows it are words of their own.
+    assert words(kinds.wordpiece(), "The foxes don't jump, 1984 人工") == [
+        *["The", "foxes", "don", "'", "t", "jump", ",", "1984", "人", "工"]
+    ]
+
+
+def test_end_of_word_suffix():
+    assert words(kinds.suffixed(), "The foxes jump, the dog") == ["The", "foxes", "jump", ",", "the", "dog"]
+
+
+def test_word_level_and_characters():
+    assert words(kinds.word_level(), "The dog don't jump.") == ["The", "dog", "don", "'", "t", "jump", "."]
+    assert words(kinds.characters(), "foxes don't jump.") == ["foxes", " ", "don't", " ", "jump", "."]
+
+
+def test_special_and_added_tokens():
+    tokenizer = kinds.byte_level()
+    tokenizer = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
+    tokenizer.add_tokens(["  ", "ation"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    spaces, suffix, user, end = tokenizer.convert_tokens_to_ids(["  ", "ation", "<|user|>", "</s>"])
+    begins, _ = piece_edges(tokenizer, [spaces, suffix, user, end])
+    assert begins.tolist() == [Edge.SPACE, Edge.LETTER, Edge.SPECIAL, Edge.SPECIAL]
+
+
+def test_refused():
+    with pytest.raises(HyperfitError, match="a BPE model whose pieces carry neither spaces, a marker"):
+        piece_edges(kinds.unmarked(), [5])
+    with pytest.raises(HyperfitError, match="token id 99999 is not in the tokenizer's vocabulary"):
+        piece_edges(kinds.byte_level(), [99999])
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(text=st.text(min_size=1, max_size=20), kind=st.sampled_from(["byte_level", "sentencepiece"]))
+def test_no_word_starts_inside_a_character(text, kind):
+    """Banning there would leave half a character: every stretch between two word starts is whole UTF-8."""
+    tokenizer = getattr(kinds, kind)()
+    if kind == "sentencepiece":
+        text = text.replace("▁", "")
+    assert not any("\ufffd" in word for word in words(tokenizer, text.replace("\ufffd", "")) or [""])

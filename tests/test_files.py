@@ -1,0 +1,124 @@
+"""Files between the rooms: what is written is read back, and nothing else is."""
+
+import json
+import stat
+
+import numpy as np
+import pytest
+
+from hyperfit_eval import files
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.records import Continuation, Generation, read_continuations, write_continuations
+
+RECORD = Continuation("news-1", "news", [5, 6], [7, 8], [9, 9], "ab", "cd", "ee", "c", "e")
+GENERATION = Generation("tiny", "0123456789abcdef", {"method": "greedy"}, versions={"torch": "2"})
+
+
+@pytest.fixture
+def records_file(tmp_path):
+    path = tmp_path / "continuations.jsonl"
+    write_continuations(path, GENERATION, [RECORD])
+    return path
+
+
+def test_continuations_survive_a_round_trip(records_file):
+    assert read_continuations(records_file) == (GENERATION, [RECORD])
+    header = json.loads(records_file.read_text().splitlines()[0])
+    assert header["format"] == "hyperfit-eval/continuations"
+    assert header["rows"] == 1
+
+
+def edited(path, line, **changes):
+    lines = path.read_text().splitlines()
+    row = {**json.loads(lines[line]), **changes}
+    lines[line] = json.dumps({key: value for key, value in row.items() if value is not ...})
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "message"),
+    [
+        (0, {"format": "other/thing"}, "line 1: format 'other/thing', expected 'hyperfit-eval/continuations'"),
+        (0, {"version": 2}, "line 1: version 2 is later than 1; pip install -U hyperfit-eval"),
+        (0, {"rows": 2}, "line 3: 1 rows of 2, the file is cut off"),
+        (0, {"seed": "x"}, "line 1: field 'seed' is 'x', expected int"),
+        (1, {"generated_ids": ...}, "line 2: no field 'generated_ids'"),
+        (1, {"generated_ids": [1, "2"]}, "line 2: field 'generated_ids' holds something that is no token id"),
+        (1, {"source": 3}, "line 2: field 'source' is 3, expected str"),
+    ],
+)
+def test_bad_records_are_named_by_line_and_field_and_left_alone(records_file, line, changes, message):
+    edited(records_file, line, **changes)
+    before = records_file.read_bytes()
+    with pytest.raises(HyperfitError) as error:
+        read_continuations(records_file)
+    assert str(error.value) == f"{records_file}, {message}"
+    assert records_file.read_bytes() == before
+
+
+def test_a_truncated_line_is_named(records_file):
+    text = records_file.read_text()
+    records_file.write_text(text[: len(text) - 20])
+    with pytest.raises(HyperfitError, match=r"line 2: not JSON .* is the file cut off\?"):
+        read_continuations(records_file)
+
+
+def test_a_repeated_id_is_named(tmp_path):
+    path = tmp_path / "twice.jsonl"
+    write_continuations(path, GENERATION, [RECORD, RECORD])
+    with pytest.raises(HyperfitError, match="line 3: id 'news-1' was on line 2 already"):
+        read_continuations(path)
+
+
+def test_other_kinds_of_files_are_refused(tmp_path):
+    binary = tmp_path / "model.bin"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HyperfitError, match=r"model.bin: not UTF-8 text \(byte 0\)"):
+        read_continuations(binary)
+    with pytest.raises(HyperfitError, match=r"missing.jsonl: cannot be read \(No such file or directory\)"):
+        read_continuations(tmp_path / "missing.jsonl")
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(HyperfitError, match="empty.jsonl: empty, a hyperfit-eval/continuations file was expected"):
+        read_continuations(empty)
+
+
+def test_json_round_trip_and_versions(tmp_path):
+    path = tmp_path / "run.json"
+    files.write_json(path, "run", 1, {"seed": 3})
+    assert files.read_json(path, "run", 1)["seed"] == 3
+    with pytest.raises(HyperfitError, match="format 'hyperfit-eval/run', expected 'hyperfit-eval/index'"):
+        files.read_json(path, "index", 1)
+    path.write_text('{"format": ')
+    with pytest.raises(HyperfitError, match=r"run.json, line 1: not JSON"):
+        files.read_json(path, "run", 1)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_have_the_usual_permissions(tmp_path):
+    plain, ours = tmp_path / "plain", tmp_path / "ours"
+    plain.write_text("x")
+    files.write_text(ours, "x")
+    assert stat.S_IMODE(ours.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HyperfitError, match="cannot be written .*; choose another folder"):
+        files.write_text(tmp_path / "file" / "inside.json", "x")
+
+
+def test_fingerprints_depend_on_order_and_borders():
+    assert files.fingerprint(["ab", "c"]) != files.fingerprint(["a", "bc"])
+    assert files.fingerprint_ids([[1, 2], [3]]) != files.fingerprint_ids([[1], [2, 3]])
+    assert files.fingerprint_ids([[1, 2]]) == files.fingerprint_ids([np.array([1, 2], dtype=np.int32)])
+    assert len(files.fingerprint(["x"])) == 16
