@@ -91,7 +91,11 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
         HyperfitError: with the line, when the file is missing, foreign, of a later version or cut off.
     """
     header, rows = None, []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    text = _read_text(path)
+    if not text:
+        raise HyperfitError(f"{path}: empty, a hyperfit-eval/{kind} file was expected")
+    # Not splitlines(): that also splits at U+2028 and U+0085, which JSON leaves inside strings.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -103,8 +107,7 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
             raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
         else:
             rows.append(row)
-    if header is None:
-        raise HyperfitError(f"{path}: empty, a hyperfit-eval/{kind} file was expected")
+    assert header is not None
     if header.get("rows") != len(rows):
         raise HyperfitError(f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off")
     return header, rows

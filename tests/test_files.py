@@ -10,7 +10,8 @@ from hyperfit_eval import files
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.records import Continuation, Generation, read_continuations, write_continuations
 
-RECORD = Continuation("news-1", "news", [5, 6], [7, 8], [9, 9], "ab", "cd", "ee", "c", "e")
+# U+2028 and U+0085 are line ends to Python's splitlines(), but not to JSON.
+RECORD = Continuation("news-1", "news", [5, 6], [7, 8], [9, 9], "a\u2028b\x85", "cd", "ee", "c", "e")
 GENERATION = Generation("tiny", "0123456789abcdef", {"method": "greedy"}, versions={"torch": "2"})
 
 

@@ -22,6 +22,7 @@ from hyperfit_eval.texts.detokenize import detokenize
         (" the Beach Boys ' songs and the ' rebel ' era ", "the Beach Boys' songs and the 'rebel' era"),
         (" Du Fu ( 712 – 770 ) was born in 712 – late . ", "Du Fu (712–770) was born in 712 – late."),
         (" the album — his fifth — sold and / or not [ sic ] . ", "the album—his fifth—sold and/or not [sic]."),
+        (" Bintulu / biːnˈtuːluː / ( or / else ) ", "Bintulu /biːnˈtuːluː/ (or/else)"),
         (" at 3 : 45 : they paid $ 5 , £ 6 or 7 % . ", "at 3:45: they paid $5, £6 or 7%."),
         (" to 100 ° C , − 150 ° C and 9 ° 25 ′ 45 ″ S ", "to 100 °C, −150 °C and 9°25′45″S"),
         (' that " [ b ] ut he ... left " , " he said . " ', 'that "[b]ut he... left", "he said."'),

@@ -154,16 +154,19 @@ class CitationBlocker(LogitsProcessor):
         self._device_matcher.ban_(scores, windows.masked_fill(columns < self._start, NO_TOKEN))
 
 
-# A step of the same generation shows the ids of the last call with one token more; in assisted generation also
-# fewer, when drafted tokens were rejected. Everything else is another generation with its own prompt. Comparing
-# this many tokens before the newest is as good as comparing all: a prompt that repeats the last text at the same
-# places, but for its newest token, is taken for a continuation of it, which can only block more.
+# A step of the same generation shows the ids of the last call with one token more; in assisted generation, which
+# is for single rows, also fewer, when drafted tokens were rejected. Everything else is another generation with its
+# own prompt. Comparing this many tokens before the newest is as good as comparing all: only a prompt that repeats
+# the last text at the same places, but for its newest token, is taken for its continuation, and that errs towards
+# blocking.
 _COMPARED = 16
 
 
 def _compared_columns(ids: np.ndarray | torch.Tensor, last: np.ndarray | torch.Tensor) -> slice | None:
-    length = ids.shape[1]
-    if len(ids) != len(last) or length > last.shape[1] + 1:
+    """The columns in which `ids` must repeat `last` to be of the same generation; None if it cannot be."""
+    rows, length = ids.shape
+    longer = length - last.shape[1]
+    if rows != len(last) or longer > 1 or (rows > 1 and longer < 1):
         return None
     return slice(max(0, length - 1 - _COMPARED), max(0, length - 1))
 

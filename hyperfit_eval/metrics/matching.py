@@ -113,7 +113,8 @@ class _Features:
         ranks = ranks_in_runs(keys)
         self.dtype = dtype
         self.most = np.zeros(count, dtype=np.int32)
-        np.maximum.at(self.most, ids, ranks + 1)
+        begins = np.flatnonzero(np.diff(ids, prepend=-1))
+        self.most[ids[begins]] = np.maximum.reduceat(ranks + 1, begins) if len(begins) else 0
         self.first = np.cumsum(self.most, dtype=np.int32) - self.most
         self.held = np.zeros((int(self.most.sum()) + 1, sequences), dtype=dtype)
         self.held[self.first[ids] + ranks, column] = 1

@@ -102,9 +102,9 @@ def make_blocks(
             f"{num_samples} for training and {num_validation} for validation are needed; {advice}"
         )
     return TrainingBlocks(
-        ids=_as_array(training, sequence_length),
+        ids=_as_array([block.ids for block in training], sequence_length),
         texts=[block.text for block in training],
-        validation_ids=_as_array(validation, sequence_length),
+        validation_ids=_as_array([block.ids for block in validation], sequence_length),
         validation_texts=[block.text for block in validation],
         tokenizer=tokenizer_fingerprint(tokenizer),
         corpus=corpus.name,
@@ -189,20 +189,17 @@ class _Source:
         rng: np.random.Generator,
         avoid: set[tuple[str, ...]],
     ) -> None:
-        self.stretches = [
-            (n, part)
-            for n, text in enumerate(corpus.texts)
-            for part in _stretches(text, STRETCH_CHARS_PER_TOKEN * length)
-        ]
-        self.num_texts = len(corpus.texts)
+        size = STRETCH_CHARS_PER_TOKEN * length
+        self.stretches = [(n, span) for n, text in enumerate(corpus.texts) for span in _stretches(text, size)]
+        self.texts = corpus.texts
         self.tokenizer, self.length, self.rng, self.avoid = tokenizer, length, rng, avoid
         self.left_out: set[tuple[int, ...]] = set()
 
     def hold_out(self, wanted: int) -> list[_Block]:
         """Draw from a random tenth of the texts, or from as many tenths as it takes."""
-        texts = self.rng.permutation(self.num_texts)
-        step = self.num_texts // 10
-        for end in range(step, self.num_texts, step):
+        texts = self.rng.permutation(len(self.texts))
+        step = len(texts) // 10
+        for end in range(step, len(texts), step):
             blocks = self.draw(wanted, exclude=set(texts[end:]))
             if len(blocks) == wanted:
                 break
@@ -227,10 +224,10 @@ class _Source:
         """Yield (owners, ids) of all blocks: stretch by stretch in random order, then of joined short texts."""
         short = []
         for place in self.rng.permutation(len(self.stretches)):
-            text, stretch = self.stretches[place]
+            text, span = self.stretches[place]
             if text in exclude:
                 continue
-            ids = plain_ids(self.tokenizer, stretch)
+            ids = plain_ids(self.tokenizer, self.texts[text][span].strip())
             if len(ids) < self.length:
                 short.append((text, ids))
             for start in range(0, len(ids) - self.length + 1, self.length):
@@ -248,7 +245,7 @@ class _Source:
                 owners, joined = [], []
 
 
-def _stretches(text: str, size: int) -> Iterator[str]:
+def _stretches(text: str, size: int) -> Iterator[slice]:
     """Cut a text into equal parts of about `size` characters, at the next paragraph or else the next blank."""
     parts = max(1, round(len(text) / size))
     start = 0
@@ -258,10 +255,9 @@ def _stretches(text: str, size: int) -> Iterator[str]:
             if (found := text.find(border, end, end + size // 4)) >= 0:
                 end = found
                 break
-        yield text[start:end].strip()
+        yield slice(start, end)
         start = end
 
 
-def _as_array(blocks: list[_Block] | list[list[int]], length: int) -> np.ndarray:
-    rows = [block.ids if isinstance(block, _Block) else block for block in blocks]
+def _as_array(rows: list[list[int]], length: int) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(len(rows), length)

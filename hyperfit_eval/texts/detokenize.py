@@ -8,6 +8,7 @@ import re
 
 _INSIDE_WORD = re.compile(r" @([-,.])@ ")
 _NUMBER_JOINTS = re.compile(r"(?<=\d) ([:–⁄]) (?=\d)")
+_PRONUNCIATION = re.compile(r" / ([^/]*[ˈˌːəɪʊɛɔæʃʒθðŋɑ][^/]*) / ")
 _TIGHT = re.compile(r" (—|/|‑) ")
 _APOSTROPHE = re.compile(r"(?<=\w) (['’](?=[^\W\d])|’ (?=[a-z]))")
 _EDITED_LETTER = re.compile(r"(\[\w\]) (?=[a-z])")
@@ -26,7 +27,9 @@ def detokenize(line: str) -> str:
     text = _NUMBER_JOINTS.sub(r"\1", text)
     # Before the quotes: after them an apostrophe before a word may open a quote.
     text = _APOSTROPHE.sub(lambda match: match[1].strip(), text)
-    text = _join_quotes(text.split())
+    if '"' in text or " ' " in text:
+        text = _join_quotes(text.split())
+    text = _PRONUNCIATION.sub(r" /\1/ ", text)
     text = _TIGHT.sub(r"\1", text)
     text = _BEFORE_MARK.sub("", text)
     text = _AFTER_MARK.sub("", text)

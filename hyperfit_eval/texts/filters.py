@@ -19,10 +19,10 @@ _MARKUP = re.compile(
 )
 _SPACED_TOKENS = re.compile(
     r" [,;:!?)\]](?:\s|$)| \.(?:\s|$)|@[-,.]@|[(\[] |\( ?[,;)]|(?:^|\s)[\"'](?:[\s,;]|\.(?!\.)|$)"
-    r"|,,|(?<!\.)\.\. |[a-z]{2}\.[A-Z][a-z]|[a-z]{5}[A-Z][a-z]{3}|[\"“][b-hj-z] "
+    r"|,,|(?<!\.)\.\. |[a-z]{2}\.[A-Z][a-z]|[\"“][b-hj-z] "
 )
 _LIST_ITEM = re.compile(
-    r"^(?:[-•·*‣–—] |\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]+)[.)] |(?:[A-Z][\w.'’-]* ){1,4}[–—-] )", re.MULTILINE
+    r"^(?:[-•·*‣–—] |\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]+)[.)] |(?:[A-Z][\w.'’-]* ){1,4}[–-] )", re.MULTILINE
 )
 _SPEAKER = re.compile(
     r"^(?:[A-Z]{2}[A-Z '’-]*[.:]|[A-Z][\w.'’-]*(?: [A-Z][\w.'’-]*){0,2}:|\[[^\]]*\]$|\([A-Z][^)]*\)$)", re.MULTILINE
@@ -34,6 +34,9 @@ _BOILERPLATE = re.compile(
     r"|if you have been affected|copyright ©|all rights reserved|cookies? policy|project gutenberg|standard ebooks"
     r"|table of contents|transcriber['’]s note|\billustration:|\bisbn\b",
     re.IGNORECASE,
+)
+_RUN_ON = re.compile(
+    r"(?<=[\w-]) (?:The|This|These|They|There|But|It|Of|Following|After|According|When|While|However) (?=[a-z\d])"
 )
 # Three to five words in ten of English prose; lists, rows of names and other languages have far fewer.
 _FUNCTION_WORDS = frozenset(
@@ -68,6 +71,11 @@ def opens_midway(text: str) -> str | None:
 def has_markup(text: str) -> str | None:
     """Stands in for spotting what a conversion left behind: tags, links, wiki marks, blanks lost or gained."""
     return "markup residue" if _MARKUP.search(text) or _SPACED_TOKENS.search(text) else None
+
+
+def runs_on(text: str) -> str | None:
+    """Stands in for stumbling over a lost full stop, often where a caption or a quotation was cut out."""
+    return "sentences run together" if _RUN_ON.search(text) else None
 
 
 def has_list(text: str) -> str | None:
@@ -116,6 +124,7 @@ FILTERS: tuple[Callable[[str], str | None], ...] = (
     opens_midway,
     has_boilerplate,
     has_markup,
+    runs_on,
     has_list,
     has_script,
     is_no_prose,
