@@ -57,7 +57,9 @@ def beside_the_peer(
 ) -> tuple[CitationIndex, list[float]]:
     """Print both processors in one table; return the index and the blocker's microseconds by batch."""
     prints = min(timed(lambda: tokenizer_fingerprint(tokenizer))[0] for _ in range(3))
-    build, index = min((timed(lambda: CitationIndex.build(corpus, tokenizer)) for _ in range(3)), key=lambda pair: pair[0])
+    build, index = min(
+        (timed(lambda: CitationIndex.build(corpus, tokenizer)) for _ in range(3)), key=lambda pair: pair[0]
+    )
     before = resident_mib()
     ids = torch.from_numpy(corpus.reshape(1, -1)).long()
     peer_build, peer = timed(lambda: EncoderNoRepeatNGramLogitsProcessor(6, ids))
@@ -185,7 +187,8 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def index_mib(index: CitationIndex) -> float:
-    return sum(array.nbytes for array in (index.keys, index.positions, index.starts_word, index.tokens)) / 2**20
+    arrays = (index.keys, index.buckets, index.starts, index.positions, index.starts_word, index.tokens)
+    return sum(array.nbytes for array in arrays) / 2**20
 
 
 def resident_mib() -> float:

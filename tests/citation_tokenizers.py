@@ -77,9 +77,7 @@ def suffixed() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=90, special_tokens=SPECIAL, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=90, special_tokens=SPECIAL, end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator([TEXT], trainer)
     return _fast(tokenizer)
 
@@ -98,7 +96,9 @@ def characters() -> PreTrainedTokenizerFast:
     """One piece for each character, spaces among them, and no pre-tokenizer."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=40, special_tokens=SPECIAL, show_progress=False))
+    tokenizer.train_from_iterator(
+        [TEXT], trainers.BpeTrainer(vocab_size=40, special_tokens=SPECIAL, show_progress=False)
+    )
     return _fast(tokenizer)
 
 
@@ -107,5 +107,7 @@ def unmarked() -> PreTrainedTokenizerFast:
     """Spaces are dropped and nothing says where they were: no such rule can be read from these pieces."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=60, special_tokens=SPECIAL, show_progress=False))
+    tokenizer.train_from_iterator(
+        [TEXT], trainers.BpeTrainer(vocab_size=60, special_tokens=SPECIAL, show_progress=False)
+    )
     return _fast(tokenizer)

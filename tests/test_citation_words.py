@@ -70,7 +70,24 @@ def test_table(previous, begin, expected):
 def test_byte_level():
     tokenizer = kinds.byte_level()
     assert words(tokenizer, "The foxes don't jump, said \"Anna\" in 1984.\nThe well-known end: snake_case dogs'.") == [
-        *["The", " foxes", " don't", " jump", ",", " said", " ", '"', "Anna", '"', " in", " ", "1984", ".", "\n", "The"],
+        *[
+            "The",
+            " foxes",
+            " don't",
+            " jump",
+            ",",
+            " said",
+            " ",
+            '"',
+            "Anna",
+            '"',
+            " in",
+            " ",
+            "1984",
+            ".",
+            "\n",
+            "The",
+        ],
         *[" well", "-", "known", " end", ":", " ", "snake", "_", "case", " dogs'", "."],
     ]
     # Every one of these letters is two or more tokens here.

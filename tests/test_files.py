@@ -30,7 +30,7 @@ def test_continuations_survive_a_round_trip(records_file):
 
 
 def edited(path, line, **changes):
-    lines = path.read_text().splitlines()
+    lines = path.read_text().rstrip("\n").split("\n")
     row = {**json.loads(lines[line]), **changes}
     lines[line] = json.dumps({key: value for key, value in row.items() if value is not ...})
     path.write_text("\n".join(lines) + "\n")

@@ -42,6 +42,8 @@ class IndexHeader:
     """Those of them that start a word: what the blocker bans."""
     most_continuations: int
     """The largest number of entries of one n-gram."""
+    widest_bucket: int
+    """The largest number of n-grams in one bucket."""
     largest_id: int
 
 
@@ -61,28 +63,36 @@ class Overlap(NamedTuple):
 class CitationIndex:
     """n-grams of a corpus with their continuations, in sorted arrays that can be memory-mapped.
 
-    An entry is a pair of an n-gram and the token after it, found by a 64-bit key of the n-gram. No two
-    n-grams of the corpus share a key (the build looks for multipliers for which that holds), and a lookup
-    compares the n-gram itself, so a foreign n-gram with the same key is never taken for one of the corpus.
+    An n-gram is found by a key of 64 bits. No two n-grams of the corpus share a key (the build looks for
+    multipliers for which that holds), and a lookup compares the n-gram itself, so that a foreign n-gram with
+    the same key is never taken for one of the corpus. An entry is a pair of an n-gram and a token after it.
 
-    Arrays (N entries, T corpus tokens and separators):
-        keys: int64 (N,), sorted.
+    Arrays (G n-grams, N entries, T corpus tokens and separators):
+        keys: int64 (G,), sorted; a key is the sum of token x multiplier modulo 2**64.
+        buckets: int32 or int64 (2**bits + 1,), where the keys with each value of their highest bits begin, so
+            that a lookup in a corpus larger than the caches reads two places of memory and not twenty.
+        starts: int32 or int64 (G + 1,), where the entries of each n-gram begin.
         positions: int32 or int64 (N,), where the n-gram stands in `tokens`, with its continuation after it.
         starts_word: bool (N,), the continuation starts a word. False also where the sequence ends.
         tokens: int32 (T,), the sequences, -1 after each.
-        multipliers: int64 (ngram,), key = sum of token x multiplier modulo 2**64.
+        multipliers: int64 (ngram,).
     """
 
     def __init__(self, header: IndexHeader, arrays: dict[str, np.ndarray]) -> None:
         self.header = header
         self.ngram = header.ngram
         self.keys = arrays["keys"]
+        self.buckets = arrays["buckets"]
+        self.starts = arrays["starts"]
         self.positions = arrays["positions"]
         self.starts_word = arrays["starts_word"]
         self.tokens = arrays["tokens"]
         self.multipliers = arrays["multipliers"]
         self._multipliers = self.multipliers.tolist()
         self._within = np.arange(self.ngram)
+        # Not more than there are keys: with them wrapped around, no key is seen twice.
+        self._in_bucket = np.arange(min(header.widest_bucket, header.ngrams))
+        self._bits = (len(self.buckets) - 1).bit_length() - 1
 
     @classmethod
     def build(cls, sequences: Iterable[Sequence[int]], tokenizer: Any, ngram: int = 5) -> "CitationIndex":
@@ -107,21 +117,27 @@ class CitationIndex:
         keys, positions, multipliers = _sorted_ngrams(tokens, ngram)
         keys, positions = _distinct_continuations(tokens, keys, positions, ngram)
         starts_word = _continues_with_word(tokens, positions, ngram, tokenizer)
-        firsts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True])
+        keys = keys[starts[:-1]]
+        buckets = _buckets(keys)
         header = IndexHeader(
             ngram=ngram,
             corpus=files.fingerprint(row.astype("<i8").tobytes() for row in rows),
             tokenizer=tokenizer_fingerprint(tokenizer),
             sequences=len(rows),
             tokens=len(tokens) - len(rows),
-            ngrams=len(firsts),
+            ngrams=len(keys),
             continuations=int(np.count_nonzero(tokens[positions + ngram] != _SEPARATOR)),
             word_starts=int(np.count_nonzero(starts_word)),
-            most_continuations=int(np.diff(np.r_[firsts, len(keys)]).max()),
+            most_continuations=int(np.diff(starts).max()),
+            widest_bucket=int(np.diff(buckets).max()),
             largest_id=int(tokens.max()),
         )
-        arrays = {"keys": keys, "positions": positions, "starts_word": starts_word, "tokens": tokens}
-        return cls(header, arrays | {"multipliers": multipliers})
+        arrays = {"buckets": buckets, "starts": starts, "positions": positions}
+        if len(tokens) < 2**31:
+            arrays = {name: array.astype(np.int32) for name, array in arrays.items()}
+        arrays |= {"keys": keys, "starts_word": starts_word, "tokens": tokens, "multipliers": multipliers}
+        return cls(header, arrays)
 
     def save(self, path: str | Path) -> None:
         """Write the index as one safetensors file, atomically."""
@@ -156,9 +172,10 @@ class CitationIndex:
         if expected != IndexHeader.__annotations__ or set(arrays) != set(_ARRAYS):
             raise HyperfitError(f"{path}: its header is damaged; build the index again")
         header = IndexHeader(**fields)
-        entries = arrays["keys"].shape
-        parts = [arrays["positions"].shape == entries, arrays["starts_word"].shape == entries]
-        if not all(parts) or arrays["multipliers"].shape != (header.ngram,):
+        sizes = {name: array.size for name, array in arrays.items()}
+        fits = sizes["starts"] == sizes["keys"] + 1 == header.ngrams + 1 and sizes["multipliers"] == header.ngram
+        bits = (sizes["buckets"] - 1).bit_length() - 1
+        if not fits or sizes["positions"] != sizes["starts_word"] or sizes["buckets"] != 2**bits + 1:
             raise HyperfitError(f"{path}: its arrays do not fit together; build the index again")
         if tokenizer is not None and tokenizer_fingerprint(tokenizer) != header.tokenizer:
             raise HyperfitError(
@@ -174,31 +191,36 @@ class CitationIndex:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
         key = sum(map(mul, ngram, self._multipliers)) & 0xFFFFFFFFFFFFFFFF
         key -= key >> 63 << 64
-        first = int(self.keys.searchsorted(key))
-        if first == len(self.keys) or self.keys.item(first) != key:
+        place = self.keys.searchsorted(key)
+        if place == len(self.keys) or self.keys.item(place) != key:
             return 0, 0
+        first = self.starts.item(place)
         position = self.positions.item(first)
         if self.tokens[position : position + self.ngram].tolist() != ngram:
             return 0, 0
-        return first, int(self.keys.searchsorted(key, side="right"))
+        return first, self.starts.item(place + 1)
 
-    def lookup(self, ngrams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find n-grams exactly.
+    def lookup(self, ngrams: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find many n-grams.
 
         Args:
             ngrams: int64, shape (B, ngram); an id of -1 occurs in no n-gram of the corpus.
         Returns:
-            Rows that occur in the corpus, int64 (H,), and for each its first entry, int64 (H,).
+            The H rows that occur in the corpus, ascending, and for each its first entry and one past its last.
         """
         keys = ngrams @ self.multipliers
-        first = self.keys.searchsorted(keys)
-        rows = (self.keys.take(first, mode="clip") == keys).nonzero()[0]
+        bucket = (keys >> (64 - self._bits)) + (1 << (self._bits - 1))
+        places = self.buckets.take(bucket)[:, None] + self._in_bucket
+        rows, slots = (self.keys.take(places, mode="wrap") == keys[:, None]).nonzero()
         if not len(rows):
-            return rows, rows
-        first = first[rows]
-        found = self.tokens[self.positions[first][:, None] + self._within]
-        same = (found == ngrams[rows]).all(axis=1)
-        return (rows, first) if same.all() else (rows[same], first[same])
+            return rows, rows, rows
+        place = places[rows, slots]
+        first, stop = self.starts[place], self.starts[place + 1]
+        same = self.tokens[self.positions[first][:, None] + self._within] == ngrams[rows]
+        if same.all():
+            return rows, first, stop
+        whole = same.all(axis=1)
+        return rows[whole], first[whole], stop[whole]
 
     def find(self, ids: Sequence[int]) -> list[Overlap]:
         """Where `ids` repeat the corpus for `ngram` tokens or more, whole words or not."""
@@ -206,7 +228,7 @@ class CitationIndex:
         if len(ids) < self.ngram:
             return []
         windows = np.lib.stride_tricks.sliding_window_view(ids, self.ngram)
-        starts, entries = self.lookup(windows)
+        starts, entries, _ = self.lookup(windows)
         if not len(starts):
             return []
         opens = np.flatnonzero(np.r_[True, np.diff(starts) > 1])
@@ -220,7 +242,7 @@ class CitationIndex:
         return [Overlap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-_ARRAYS = ("keys", "positions", "starts_word", "tokens", "multipliers")
+_ARRAYS = ("keys", "buckets", "starts", "positions", "starts_word", "tokens", "multipliers")
 
 
 def _ids(row: Sequence[int], number: int) -> np.ndarray:
@@ -264,8 +286,7 @@ def _sorted_ngrams(tokens: np.ndarray, ngram: int) -> tuple[np.ndarray, np.ndarr
         equal = np.flatnonzero(keys[1:] == keys[:-1])
         one, other = positions[equal], positions[equal + 1]
         if all((tokens[one + i] == tokens[other + i]).all() for i in range(ngram)):
-            small = len(tokens) < 2**31
-            return keys, positions.astype(np.int32) if small else positions, multipliers
+            return keys, positions, multipliers
     raise AssertionError("unreachable: count() never ends")
 
 
@@ -282,6 +303,13 @@ def _distinct_continuations(
     continuations = tokens[positions + ngram]
     keep = np.r_[True, ~(equal & (continuations[1:] == continuations[:-1]))]
     return keys[keep], positions[keep]
+
+
+def _buckets(keys: np.ndarray) -> np.ndarray:
+    """Where the keys with each value of their highest bits begin: 4 to 8 keys in a bucket on average."""
+    bits = max(1, (len(keys) - 1).bit_length() - 3)
+    borders = (np.arange(1 << bits, dtype=np.int64) << (64 - bits)) + np.int64(-(2**63))
+    return np.r_[keys.searchsorted(borders), len(keys)]
 
 
 def _continues_with_word(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:

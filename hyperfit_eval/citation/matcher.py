@@ -58,9 +58,20 @@ class CitationMatcher:
         """How many of a row's last tokens a lookup needs."""
 
     def banned_after(self, history: Sequence[int]) -> Bans:
-        """The same as `banned` for one row: `history` is its generated ids, of any length."""
-        window = list(history[-self.window_tokens :])
-        return self._few([[NO_TOKEN] * (self.window_tokens - len(window)) + window])
+        """The same as `banned` for one row: `history` is its generated ids, of any length.
+
+        A lookup of its own, since numpy takes about a microsecond for every operation on one row.
+        """
+        index = self.index
+        first, stop = index.entries_of(list(history[-index.ngram :]))
+        if first == stop:
+            return _NOTHING
+        continuations = index.tokens[index.positions[first:stop] + index.ngram]
+        if self.max_overlap_tokens is not None and self._at_cap(np.array([history[-self.max_overlap_tokens :]]))[0]:
+            ids = continuations[continuations != NO_TOKEN]
+        else:
+            ids = continuations[index.starts_word[first:stop]]
+        return Bans(np.zeros(len(ids), dtype=np.int64), ids, 1)
 
     def banned(self, windows: np.ndarray) -> Bans:
         """Tokens that must not follow.
@@ -69,42 +80,28 @@ class CitationMatcher:
             windows: int64, shape (B, window_tokens): the last ids of each row, NO_TOKEN on the left where a
                 row has fewer.
         """
-        if len(windows) <= _FEW_ROWS:
-            return self._few(windows.tolist())
         index = self.index
-        rows, first = index.lookup(windows[:, -index.ngram :])
-        if not len(rows):
-            return _NOTHING
-        counts = index.keys.searchsorted(index.keys[first], side="right") - first
+        rows, first, stop = index.lookup(windows[:, -index.ngram :])
         matched = len(rows)
-        at_cap = None if self.max_overlap_tokens is None else self._at_cap(windows[rows]).repeat(counts)
-        entries = _ranges(first, counts)
-        rows = rows.repeat(counts)
-        banned = index.starts_word[entries]
-        if at_cap is not None:
-            banned |= at_cap & (index.tokens[index.positions[entries] + index.ngram] != NO_TOKEN)
-        return Bans(rows[banned], index.tokens[index.positions[entries[banned]] + index.ngram], matched)
-
-    def _few(self, windows: list[list[int]]) -> Bans:
-        """`banned` without numpy's fixed cost of about a microsecond for each operation."""
-        index = self.index
-        rows, ids, matched = [], [], 0
-        for row, window in enumerate(windows):
-            first, stop = index.entries_of(window[-index.ngram :])
-            if first == stop:
-                continue
-            matched += 1
-            at_cap = self.max_overlap_tokens is not None and self._at_cap(np.array([window]))[0]
-            continuations = index.tokens[index.positions[first:stop] + index.ngram]
-            banned = continuations[(continuations != NO_TOKEN) if at_cap else index.starts_word[first:stop]]
-            rows += [row] * len(banned)
-            ids += banned.tolist()
         if not matched:
             return _NOTHING
-        return Bans(np.array(rows, dtype=np.int64), np.array(ids, dtype=np.int32), matched)
+        counts = stop - first
+        at_cap = self._at_cap(windows[rows]) if self.max_overlap_tokens is not None else None
+        entries = first
+        if counts.max() > 1:  # otherwise each n-gram has one entry
+            ends = counts.cumsum()
+            entries = np.arange(ends[-1]) + (first - ends + counts).repeat(counts)
+            rows = rows.repeat(counts)
+        banned = index.starts_word[entries]
+        ids = index.tokens[index.positions[entries] + index.ngram]
+        if at_cap is not None:
+            banned |= at_cap.repeat(counts) & (ids != NO_TOKEN)
+        return Bans(rows[banned], ids[banned], matched)
 
     def _at_cap(self, windows: np.ndarray) -> np.ndarray:
-        """Rows all of whose n-grams occur in the corpus, bool (B,)."""
+        """Rows of max_overlap_tokens tokens whose n-grams all occur in the corpus, bool (B,)."""
+        if windows.shape[1] < self.window_tokens:
+            return np.zeros(len(windows), dtype=bool)
         ngrams = np.lib.stride_tricks.sliding_window_view(windows, self.index.ngram, axis=1)
         found = np.zeros(ngrams.shape[:2], dtype=bool)
         found.reshape(-1)[self.index.lookup(ngrams.reshape(-1, self.index.ngram))[0]] = True
@@ -125,9 +122,11 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
         return
     before = scores[rows, ids]
     scores[rows, ids] = -np.inf
-    touched = rows[np.r_[True, rows[1:] != rows[:-1]]]
-    # Nearly always some of the first tokens is possible; only where none is must a row be read to its end.
-    doubtful = touched[scores[touched, :64].max(axis=1) == -np.inf]
+    is_first = np.ones(len(rows), dtype=bool)
+    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    touched = rows[is_first]
+    # An arbitrary token is nearly always possible; only where it is not must a row be read as a whole.
+    doubtful = touched[scores[touched, scores.shape[1] // 2] == -np.inf]
     stuck = [row for row in doubtful.tolist() if scores[row].max() == -np.inf]
     if stuck:
         restored = np.isin(rows, stuck)
@@ -136,13 +135,4 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
     counters.unblocked += len(stuck)
 
 
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The integers of [start, start + count) for each pair, one range after the other."""
-    if counts.max() == 1:
-        return starts
-    ends = counts.cumsum()
-    return np.arange(ends[-1]) + (starts - ends + counts).repeat(counts)
-
-
-_FEW_ROWS = 8
 _NOTHING = Bans(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), 0)

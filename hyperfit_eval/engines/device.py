@@ -10,7 +10,7 @@ class DeviceMatcher:
     """`CitationMatcher` on tensors: no operation here depends on a value that the host must wait for.
 
     Args:
-        index: copied to `device`, 17 bytes for each corpus token.
+        index: copied to `device`, at most 21 bytes for each corpus token.
         max_overlap_tokens: as for `CitationMatcher`.
 
     Attributes:
@@ -23,7 +23,7 @@ class DeviceMatcher:
 
         self.ngram = index.ngram
         self.max_overlap_tokens = max_overlap_tokens
-        self.keys, self.positions = copied(index.keys), copied(index.positions)
+        self.keys, self.starts, self.positions = copied(index.keys), copied(index.starts), copied(index.positions)
         self.starts_word, self.tokens = copied(index.starts_word), copied(index.tokens)
         self.multipliers = copied(index.multipliers)
         self.within = torch.arange(index.ngram, device=device)
@@ -37,16 +37,17 @@ class DeviceMatcher:
             scores: floating point, shape (B, vocabulary).
             windows: int64, shape (B, window_tokens), as for `CitationMatcher.banned`.
         """
-        matched, first, keys = self._find(windows[:, -self.ngram :])
+        matched, place = self._find(windows[:, -self.ngram :])
+        first, stop = self.starts[place].long(), self.starts[place + 1].long()
         entries = first[:, None] + self.slots
-        entries.clamp_(max=len(self.keys) - 1)
+        inside = matched[:, None] & (entries < stop[:, None])
+        entries.clamp_(max=len(self.positions) - 1)
         ids = self.tokens[self.positions[entries].long() + self.ngram].long()
         banned = self.starts_word[entries]
         if self.max_overlap_tokens is not None:
-            ngrams = windows.unfold(1, self.ngram, 1)
-            at_cap = self._find(ngrams)[0].all(dim=1)
+            at_cap = self._find(windows.unfold(1, self.ngram, 1))[0].all(dim=1)
             banned = banned | at_cap[:, None] & (ids >= 0)
-        banned = banned & matched[:, None] & (self.keys[entries] == keys[:, None])
+        banned = banned & inside
         # One column more than the vocabulary takes the writes of the entries that ban nothing.
         vocabulary = scores.shape[1]
         mask = torch.zeros(len(scores), vocabulary + 1, dtype=torch.bool, device=scores.device)
@@ -57,9 +58,10 @@ class DeviceMatcher:
         scores.masked_fill_(mask & possible[:, None], -torch.inf)
         self.counts += torch.stack([matched.sum(), (any_banned & possible).sum(), (any_banned & ~possible).sum()])
 
-    def _find(self, ngrams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """For n-grams of shape (..., ngram): occurs in the corpus, first entry, key; each of shape (...)."""
+    def _find(self, ngrams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """For n-grams of shape (..., ngram): do they occur in the corpus, and which key is theirs, shape (...)."""
         keys = (ngrams * self.multipliers).sum(dim=-1)
-        first = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
-        found = self.tokens[self.positions[first].long()[..., None] + self.within]
-        return (found == ngrams).all(dim=-1), first, keys
+        place = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
+        positions = self.positions[self.starts[place]].long()
+        found = self.tokens[positions[..., None] + self.within]
+        return (found == ngrams).all(dim=-1), place

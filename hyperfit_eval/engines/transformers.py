@@ -1,5 +1,6 @@
 """The citation blocker for `model.generate` of transformers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,7 @@ class CitationBlocker(LogitsProcessor):
         self.max_overlap_tokens = max_overlap_tokens
         self.in_place = in_place
         self._matcher = CitationMatcher(index, max_overlap_tokens)
+        self._tail_tokens = max(self._matcher.window_tokens, _COMPARED + 1)
         self._device_matcher: DeviceMatcher | None = None
         self._counters = Counters()
         self.reset()
@@ -58,7 +60,8 @@ class CitationBlocker(LogitsProcessor):
         """Forget the generation under way: the next call is the first of another. Counters go on."""
         self._start: int | torch.Tensor = self.prompt_length or 0
         self._learns_start = self.prompt_length is None and not self.include_prompt
-        self._last_ids: torch.Tensor | None = None
+        self._last_ids: np.ndarray | torch.Tensor | None = None
+        self._last_tail: list[int] | None = None
         self._vocabulary: int | None = None
 
     @property
@@ -93,12 +96,13 @@ class CitationBlocker(LogitsProcessor):
         Raises:
             HyperfitError: the scores are those of another model than the index or the last call was for.
         """
-        if scores.shape[1] != self._vocabulary:
-            self._check_vocabulary(scores.shape[1])
+        rows, vocabulary = scores.shape
+        if vocabulary != self._vocabulary:
+            self._check_vocabulary(vocabulary)
         if not self.in_place:
             scores = scores.clone()
-        self._counters.steps += len(scores)
-        if scores.device.type == "cpu":
+        self._counters.steps += rows
+        if scores.is_cpu:
             self._ban_on_host(input_ids, scores)
         else:
             self._ban_on_device(input_ids, scores)
@@ -118,25 +122,36 @@ class CitationBlocker(LogitsProcessor):
         self._vocabulary = vocabulary
 
     def _ban_on_host(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
-        ids, width = input_ids.numpy(), self._matcher.window_tokens
-        length = ids.shape[1]
+        ids, matcher = input_ids.numpy(), self._matcher
+        rows, length = ids.shape
+        tail = ids[0, -self._tail_tokens :].tolist() if rows == 1 else None
         if self._learns_start:
-            extends = self._last_ids is not None and _extends(ids, self._last_ids.numpy())
-            self._start = min(self._start, length) if extends else length
-            self._last_ids = input_ids
-        start = max(self._start, length - width)
-        if length - start < self.index.ngram:
+            # A single row costs less as a list: see which step this is without a numpy operation.
+            last_tail, self._last_tail = self._last_tail, tail
+            last_ids, self._last_ids = self._last_ids, ids
+            follows = last_tail is not None and tail is not None and tail[:-1] == last_tail[1 - len(tail) :]
+            if not (follows and length == last_ids.shape[1] + 1):
+                if last_ids is None or not _extends(ids, last_ids) or length < self._start:
+                    self._start = length
+        known = min(length - self._start, matcher.window_tokens)
+        if known < self.index.ngram:
             return
-        windows = ids[:, start:]
-        if windows.shape[1] < width:
-            windows = np.pad(windows, ((0, 0), (width - windows.shape[1], 0)), constant_values=NO_TOKEN)
-        bans = self._matcher.banned(windows)
-        if scores.dtype is not torch.bfloat16:
-            ban(scores.numpy(), bans, self._counters)
-        elif bans.matched:  # numpy has no bfloat16; float32 holds the same numbers
+        if tail is not None:
+            bans = matcher.banned_after(tail[-known:])
+        else:
+            windows = ids[:, length - known :]
+            if known < matcher.window_tokens:
+                missing = matcher.window_tokens - known
+                windows = np.pad(windows, ((0, 0), (missing, 0)), constant_values=NO_TOKEN)
+            bans = matcher.banned(windows)
+        if not bans.matched:
+            return
+        if scores.dtype is torch.bfloat16:  # numpy has none; float32 holds the same numbers
             values = scores.float()
             ban(values.numpy(), bans, self._counters)
             scores.copy_(values)
+        else:
+            ban(scores.numpy(), bans, self._counters)
 
     def _ban_on_device(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
         if self._device_matcher is None:
@@ -162,18 +177,18 @@ class CitationBlocker(LogitsProcessor):
 _COMPARED = 16
 
 
-def _compared_columns(ids: np.ndarray | torch.Tensor, last: np.ndarray | torch.Tensor) -> slice | None:
-    """The columns in which `ids` must repeat `last` to be of the same generation; None if it cannot be."""
-    rows, length = ids.shape
-    longer = length - last.shape[1]
-    if rows != len(last) or longer > 1 or (rows > 1 and longer < 1):
+def _compared_columns(shape: Sequence[int], last_shape: Sequence[int]) -> slice | None:
+    """The columns in which ids must repeat the last ones to be of the same generation; None if they cannot be."""
+    rows, length = shape
+    longer = length - last_shape[1]
+    if rows != last_shape[0] or longer > 1 or (longer < 1 and rows > 1):
         return None
-    return slice(max(0, length - 1 - _COMPARED), max(0, length - 1))
+    return slice(length - 1 - _COMPARED if length > _COMPARED else 0, length - 1 if length else 0)
 
 
 def _extends(ids: np.ndarray, last: np.ndarray) -> bool:
     """Does each row of `ids` repeat a row of `last` up to its newest token? Beams change places."""
-    columns = _compared_columns(ids, last)
+    columns = _compared_columns(ids.shape, last.shape)
     if columns is None:
         return False
     now, before = ids[:, columns], last[:, columns]
@@ -182,7 +197,7 @@ def _extends(ids: np.ndarray, last: np.ndarray) -> bool:
 
 def _extends_on_device(ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
     """The same as a 0-dim bool tensor, which the host never reads."""
-    columns = _compared_columns(ids, last)
+    columns = _compared_columns(ids.shape, last.shape)
     if columns is None:
         return torch.zeros((), dtype=torch.bool, device=ids.device)
     same = ids[:, None, columns] == last[None, :, columns]

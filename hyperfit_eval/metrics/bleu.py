@@ -55,33 +55,50 @@ def scores(
     Returns:
         Shape (...), float64.
     """
+    return scores_of_products(match_product(matches, lengths, smoothing), lengths, reference_lengths, smoothing)
+
+
+def match_product(matches: Sequence[np.ndarray], lengths: np.ndarray, smoothing: Smoothing) -> np.ndarray:
+    """Product of the smoothed match counts, shape (...): all that BLEU takes from them."""
     product = matches[0].astype(float)
-    previous, totals, orders = product, lengths.astype(float), 1
-    for order in range(2, MAX_ORDER + 1):
-        correct = matches[order - 1].astype(float)
-        total = np.maximum(lengths - order + 1.0, 0.0)
+    previous = product
+    for order, counts in enumerate(matches[1:], start=2):
+        correct = counts.astype(float)
         if smoothing.method == "add-k":
             correct += smoothing.value
-            total += smoothing.value
         elif smoothing.method == "floor":
             np.maximum(correct, smoothing.value, out=correct)
         elif smoothing.method == "exp":
             # The first order without a match counts 1/2, the next 1/4, then 1/8.
-            np.maximum(correct, 0.5 * np.minimum(previous, 1.0), out=correct)
-        previous = correct
+            fallback = np.minimum(previous, 1.0)
+            fallback *= 0.5
+            previous = np.maximum(correct, fallback, out=correct)
         if smoothing.effective_order:
-            # An order longer than the sequence is left out; without effective order it makes the score 0.
-            correct = np.where(total > 0, correct, 1.0)
-            orders = orders + (total > 0)
-            total = np.where(total > 0, total, 1.0)
-        product *= correct
-        totals = totals * total
-    power = 1 / orders if smoothing.effective_order else 1 / MAX_ORDER
+            correct = np.where(_totals(lengths, order, smoothing) > 0, correct, 1.0)
+        product = product * correct
+    return product
+
+
+def scores_of_products(
+    products: np.ndarray, lengths: np.ndarray, reference_lengths: np.ndarray, smoothing: Smoothing
+) -> np.ndarray:
+    """BLEU, 0-100, from what `match_product` returned; arguments and result as in `scores`."""
+    totals, orders = 1.0, 0
+    for order in range(1, MAX_ORDER + 1):
+        total = _totals(lengths, order, smoothing)
+        # An order longer than the sequence makes the score 0; under effective order it is left out.
+        totals = totals * (np.where(total > 0, total, 1.0) if smoothing.effective_order else total)
+        orders = orders + (total > 0)
+    power = 1 / np.maximum(orders, 1) if smoothing.effective_order else 1 / MAX_ORDER
     penalty = np.exp(np.minimum(0.0, 1 - reference_lengths / np.maximum(lengths, 1)))
     scale = 100 * penalty * np.where(totals > 0, np.where(totals > 0, totals, 1.0) ** -power, 0.0)
-    if smoothing.effective_order:
-        return scale * product**power
-    return scale * np.sqrt(np.sqrt(product, out=product), out=product)
+    return scale * (products**power if smoothing.effective_order else np.sqrt(np.sqrt(products)))
+
+
+def _totals(lengths: np.ndarray, order: int, smoothing: Smoothing) -> np.ndarray:
+    """n-grams in sequences of these lengths, as smoothing counts them."""
+    added = smoothing.value if smoothing.method == "add-k" and order > 1 else 0.0
+    return np.maximum(lengths - order + 1.0, 0.0) + added
 
 
 def self_bleu(

@@ -9,12 +9,13 @@ enter a window adds [h >= k] to the matches of each sequence, and takes it away 
 last but k - 1 of those inside: the matches of all windows are running sums of the same features.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from .ngrams import GramIndex, Grams, lay_out, ranks_in_runs
+from .ngrams import GramIndex, Grams, lay_out, ranks_in_runs, row_starts
 
 MAX_ORDER = 4
 
@@ -37,7 +38,7 @@ class Text:
         grams = [index.first_order(lay_out(codes, lengths))]
         while len(grams) < MAX_ORDER:
             grams.append(index.next_order(grams[-1], order=len(grams)))
-        return cls(np.concatenate([[0], np.cumsum(lengths + 1)]), grams)
+        return cls(row_starts(lengths), grams)
 
     @classmethod
     def own(cls, index: GramIndex) -> "Text":
@@ -69,29 +70,63 @@ class Matcher:
             features.multiply(grams, text.starts) for features, grams in zip(self._features, text.grams, strict=True)
         ]
 
-    def window_matches(self, text: Text, rows: np.ndarray, sequences: np.ndarray, window: int) -> list[np.ndarray]:
-        """Matches of pairs of a row and a sequence with the windows of the row.
+    def pair_matches(self, text: Text, rows: np.ndarray, sequences: np.ndarray, window: int) -> list[np.ndarray]:
+        """Matches of pairs of a row and a sequence with every window of the row.
 
         Args:
             rows, sequences: shape (P,), the pairs.
             window: in tokens.
         Returns:
-            For each order shape (P, S), with S the windows of the longest row. Windows that reach beyond
-            the end of their row hold what is left of it.
+            For each order shape (P, S), with S the windows of the longest row. Past the last window of
+            a row there is what is left of the row.
         """
         distinct, row_of_pair = np.unique(rows, return_inverse=True)
-        width = max(window, int((text.starts[distinct + 1] - text.starts[distinct]).max()) - 1)
         matches = []
-        for order, (features, grams) in enumerate(zip(self._features, text.grams, strict=True), start=1):
-            enter, leave = features.of_windows(grams, text.starts, distinct, width, window - order)
-            entered = features.look_up(enter[row_of_pair], sequences).cumsum(axis=1, dtype=features.dtype)
-            left = features.look_up(leave[row_of_pair], sequences).cumsum(axis=1, dtype=features.dtype)
-            inside = np.zeros((len(rows), width - window + 1), dtype=features.dtype)
-            if window >= order:
-                inside += entered[:, window - order : width - order + 1]
-                inside[:, 1:] -= left[:, : width - window]
+        for order, (features, enter, leave) in enumerate(self._window_features(text, distinct, window), start=1):
+            steps = enter.shape[1] - window + 1
+            inside = np.zeros((len(rows), steps), dtype=features.held.dtype)
+            if order <= window:
+                inside += features.look_up(enter[row_of_pair], sequences)[:, window - order :][:, :steps]
+                inside[:, 1:] -= features.look_up(leave[row_of_pair, : steps - 1], sequences)
             matches.append(inside)
         return matches
+
+    def window_matches(self, text: Text, rows: np.ndarray, window: int) -> Iterator[list[np.ndarray]]:
+        """Matches of all sequences with the first window of some rows, then with the second, and so on.
+
+        The work for one pair is a fraction of that of `pair_matches`: look-ups and sums run over whole
+        rows of features.
+
+        Args:
+            rows: shape (R,), distinct and ascending.
+            window: in tokens.
+        Yields:
+            For each order an array of shape (R, N), as many times as the longest row has windows: the
+            same arrays, brought up to date. Past the last window of a row as in `pair_matches`.
+        """
+        tables = self._window_features(text, rows, window)[:window]
+        matches = [
+            np.zeros((len(rows), features.held.shape[1]), dtype=features.held.dtype) for features in self._features
+        ]
+        for order, (features, enter, _) in enumerate(tables, start=1):
+            for offset in range(window - order):
+                matches[order - 1] += features.held.take(enter[:, offset], axis=0)
+        for start in range(tables[0][1].shape[1] - window + 1):
+            for order, (features, enter, leave) in enumerate(tables, start=1):
+                matches[order - 1] += features.held.take(enter[:, start + window - order], axis=0)
+                if start:
+                    matches[order - 1] -= features.held.take(leave[:, start - 1], axis=0)
+            yield matches
+
+    def _window_features(
+        self, text: Text, rows: np.ndarray, window: int
+    ) -> list[tuple["_Features", np.ndarray, np.ndarray]]:
+        """For each order the features that enter and leave with the n-gram at each offset, (R, width)."""
+        width = max(window, int((text.starts[rows + 1] - text.starts[rows]).max()) - 1)
+        return [
+            (features, *features.of_windows(grams, text.starts, rows, width, window - order))
+            for order, (features, grams) in enumerate(zip(self._features, text.grams, strict=True), start=1)
+        ]
 
 
 class _Features:
@@ -111,7 +146,6 @@ class _Features:
         keys.sort()
         ids, column = np.divmod(keys, sequences)
         ranks = ranks_in_runs(keys)
-        self.dtype = dtype
         self.most = np.zeros(count, dtype=np.int32)
         begins = np.flatnonzero(np.diff(ids, prepend=-1))
         self.most[ids[begins]] = np.maximum.reduceat(ranks + 1, begins) if len(begins) else 0
@@ -132,14 +166,15 @@ class _Features:
         columns = self.first[ids[kept]] + ranks[kept]
         bounds = np.concatenate([[0], np.cumsum(kept)])[bounds]
         counts = sparse.csr_array(
-            (np.ones(len(columns), dtype=self.dtype), columns.astype(np.int32), bounds.astype(np.int32)),
+            (np.ones(len(columns), dtype=self.held.dtype), columns.astype(np.int32), bounds.astype(np.int32)),
             shape=(rows, len(self.held)),
         )
         return counts @ self.held
 
     def look_up(self, features: np.ndarray, sequences: np.ndarray) -> np.ndarray:
-        """[h >= k] for a row of features, shape (P, T), and a sequence, shape (P,), each; shape (P, T)."""
-        return self.held.reshape(-1).take(features * self.held.shape[1] + sequences[:, None])
+        """Running sums over T of [h >= k], for features of shape (P, T) and sequences (P,); shape (P, T)."""
+        places = features * self.held.shape[1] + sequences[:, None]
+        return self.held.reshape(-1).take(places).cumsum(axis=1, dtype=self.held.dtype)
 
     def of_windows(
         self, grams: Grams, starts: np.ndarray, rows: np.ndarray, width: int, reach: int

@@ -84,7 +84,7 @@ class GramIndex:
     """
 
     def __init__(self, sequences: TokenRows, distinct_tokens: int, *, repeated: bool = False) -> None:
-        self.starts = sequences.offsets + np.arange(len(sequences) + 1)
+        self.starts = row_starts(sequences.lengths)
         """First place of each sequence and the end, shape (N + 1,)."""
         self._repeated = repeated
         self._own: list[Grams] = []
@@ -142,6 +142,11 @@ def lay_out(codes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     laid_out = np.zeros(len(codes) + len(lengths), dtype=np.int32)
     laid_out[np.arange(len(codes)) + np.repeat(np.arange(len(lengths)), lengths)] = codes
     return laid_out
+
+
+def row_starts(lengths: np.ndarray) -> np.ndarray:
+    """First place of each row of a layout, and the place after the last row; shape (R + 1,), int64."""
+    return np.concatenate([[0], np.cumsum(lengths + 1)])
 
 
 def ranks_in_runs(values: np.ndarray) -> np.ndarray:

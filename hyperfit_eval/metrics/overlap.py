@@ -1,107 +1,127 @@
-"""Longest passages that sequences share with a corpus (paper, Section 4.2, Figure 3 and Table 5)."""
+"""Passages that sequences share word for word with a corpus (paper, Section 4.2, Figure 3, Table 5)."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import HyperfitError
-from .tokens import Corpus, Progress, TokenRows, encode_with_corpus
+from .ngrams import GramIndex, lay_out, row_starts
+from .tokens import CHUNK_TOKENS, Chunk, Corpus, Progress, TokenRows, encode_with_corpus
 
 
 def longest_overlap(
     sequences: Corpus, corpus: Corpus, *, where: bool = False, progress: Progress | None = None
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """Length of the longest run of tokens that each sequence shares with one row of the corpus.
+    """Length of the longest run of tokens that each sequence shares with a row of the corpus.
 
     Args:
         sequences: N sequences of token ids or words.
-        corpus: rows of the same unit; a match never crosses from one row into the next.
-        where: also return where in the corpus the first of the longest matches begins.
+        corpus: rows of the same unit. No match crosses from one row into the next. A memory-mapped
+            `TokenRows` or 2-D array is read in chunks.
+        where: also return where in the corpus the longest match is, the first one if there are several.
         progress: called with (corpus tokens done, corpus tokens).
     Returns:
         Shape (N,), int64, in tokens; with `where` also shape (N, 2), int64: corpus row and offset in
-        it, or -1, -1 where nothing matches.
+        this row, -1 and -1 where nothing matches.
     Raises:
         HyperfitError: no sequences, an empty corpus, or tokens that are neither ids nor words.
     Example:
         longest_overlap([[7, 1, 2, 3, 9]], [[5], [0, 1, 2, 3]], where=True) == ([3], [[1, 1]])
     """
-    rows, lengths, positions, corpus_offsets = _match(sequences, corpus, progress)
-    best = np.zeros(len(rows), dtype=np.int64)
-    row_of = np.repeat(np.arange(len(rows)), rows.lengths)
-    np.maximum.at(best, row_of, lengths)
+    found = _find_matches(sequences, corpus, progress)
+    row = np.repeat(np.arange(len(found.sequences)), found.sequences.lengths)
+    best = np.zeros(len(found.sequences), dtype=np.int64)
+    np.maximum.at(best, row, found.lengths)
     if not where:
         return best
-    longest = np.flatnonzero((lengths == best[row_of]) & (lengths > 0))
-    first = np.full(len(rows), np.iinfo(np.int64).max)
-    np.minimum.at(first, row_of[longest], positions[longest])
-    corpus_row = np.searchsorted(corpus_offsets, first, side="right") - 1
-    found = best > 0
-    places = np.full((len(rows), 2), -1, dtype=np.int64)
-    places[found, 0] = corpus_row[found]
-    places[found, 1] = first[found] - corpus_offsets[corpus_row[found]]
-    return best, places
+    longest = np.flatnonzero((found.lengths == best[row]) & (found.lengths > 0))
+    position = np.full(len(best), np.iinfo(np.int64).max)
+    np.minimum.at(position, row[longest], found.positions[longest])
+    corpus_row = np.searchsorted(found.corpus_offsets, position, side="right") - 1
+    places = np.stack([corpus_row, position - found.corpus_offsets[corpus_row]], axis=1)
+    return best, np.where(best[:, None] > 0, places, -1)
 
 
 def overlap_rate(
     sequences: Corpus, corpus: Corpus, min_tokens: int = 5, *, progress: Progress | None = None
 ) -> float:
-    """Share of sequences, 0-1, with an overlap of more than `min_tokens` tokens (paper, Table 5)."""
+    """Share of the sequences that overlap with the corpus by more than `min_tokens` tokens (paper, Table 5).
+
+    Returns:
+        Fraction in [0, 1]; arguments and errors as in `longest_overlap`.
+    Example:
+        overlap_rate([[1, 2, 3], [1, 2, 9]], [[1, 2, 3]], min_tokens=2) == 0.5
+    """
     return float(np.mean(longest_overlap(sequences, corpus, progress=progress) > min_tokens))
 
 
 def novelty_curve(
     sequences: Corpus, corpus: Corpus, max_n: int = 64, *, progress: Progress | None = None
 ) -> np.ndarray:
-    """Share of the sequences' n-grams, every occurrence counted, that the corpus does not hold.
+    """Share of the sequences' n-grams that the corpus does not hold (McCoy et al., 2023), n = 1..max_n.
+
+    Every occurrence of an n-gram counts; n-grams do not cross from one sequence, or row, into the next.
 
     Returns:
-        Shape (max_n,), float64, 0-1, for n = 1..max_n; NaN where no sequence is n tokens long.
+        Shape (max_n,), float64, in [0, 1]; NaN from the n on of which no sequence has as many tokens.
+    Raises:
+        HyperfitError: max_n below 1, and as in `longest_overlap`.
+    Example:
+        novelty_curve([[1, 2, 3]], [[1, 2], [2, 3]], max_n=4) == [0, 0, 1, nan]
     """
     if max_n < 1:
         raise HyperfitError(f"max_n {max_n}, expected 1 or more")
-    rows, lengths, _, _ = _match(sequences, corpus, progress)
-    room = np.repeat(rows.offsets[1:], rows.lengths) - np.arange(len(lengths))
-    curve = np.full(max_n, np.nan)
-    for n in range(1, max_n + 1):
-        fits = room >= n
-        if fits.any():
-            curve[n - 1] = np.mean(lengths[fits] < n)
-    return curve
+    found = _find_matches(sequences, corpus, progress)
+    room = np.repeat(found.sequences.offsets[1:], found.sequences.lengths) - np.arange(len(found.lengths))
+    # An n-gram is in the corpus exactly if the longest match that begins with it has n tokens or more.
+    all_grams = np.bincount(room, minlength=max_n + 1)[::-1].cumsum()[::-1][1 : max_n + 1]
+    known = np.bincount(found.lengths, minlength=max_n + 1)[::-1].cumsum()[::-1][1 : max_n + 1]
+    return np.where(all_grams > 0, 1 - known / np.maximum(all_grams, 1), np.nan)
 
 
-def _match(
-    sequences: Corpus, corpus: Corpus, progress: Progress | None
-) -> tuple[TokenRows, np.ndarray, np.ndarray, np.ndarray]:
-    """Longest match that begins at each position of the sequences, and where the first one is."""
-    rows, _, encoded = encode_with_corpus(sequences, corpus)
-    corpus_offsets = encoded.rows.offsets
-    lengths = np.zeros(len(rows.tokens), dtype=np.int64)
-    first = np.full(len(rows.tokens), -1, dtype=np.int64)
-    own, own_ids = np.arange(len(rows.tokens)), rows.tokens.astype(np.int64)
-    ids = encoded.encode(encoded.rows.tokens).astype(np.int64)
-    places = np.flatnonzero(ids)
-    ids = ids[places]
-    row_of = np.repeat(np.arange(len(rows)), rows.lengths)
-    corpus_row = np.searchsorted(corpus_offsets, places, side="right") - 1
-    n = 1
-    while len(places) and len(own):
-        at = np.full(own_ids.max() + 1, -1, dtype=np.int64)
-        at[ids[::-1]] = places[::-1]
-        found = at[own_ids] >= 0
-        lengths[own[found]] = n
-        first[own[found]] = at[own_ids[found]]
-        own, own_ids = own[found], own_ids[found]
-        base = int(own_ids.max(initial=0)) + 1
-        pair = np.flatnonzero((np.diff(own) == 1) & (row_of[own[:-1]] == row_of[own[1:]]))
-        keys, next_ids = np.unique(own_ids[pair] * base + own_ids[pair + 1], return_inverse=True)
-        own, own_ids = own[pair], next_ids
-        if not len(keys):
-            break
-        pair = np.flatnonzero((np.diff(places) == 1) & (corpus_row[:-1] == corpus_row[1:]))
-        key = ids[pair] * base + ids[pair + 1]
-        spot = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        alive = (keys[spot] == key) & (ids[pair] < base) & (ids[pair + 1] < base)
-        places, ids, corpus_row = places[pair][alive], spot[alive], corpus_row[pair][alive]
-        n += 1
-    if progress:
-        progress(len(encoded.rows.tokens), len(encoded.rows.tokens))
-    return rows, lengths, first, corpus_offsets
+@dataclass(frozen=True)
+class _Matches:
+    """The longest match that begins at each token of some sequences.
+
+    Attributes:
+        sequences: the coded sequences, T tokens in all.
+        lengths: tokens of the longest match, shape (T,), int64.
+        positions: where its first occurrence begins in the corpus, shape (T,), int64; -1 for length 0.
+        corpus_offsets: of the corpus rows, shape (R + 1,).
+    """
+
+    sequences: TokenRows
+    lengths: np.ndarray
+    positions: np.ndarray
+    corpus_offsets: np.ndarray
+
+
+def _find_matches(sequences: Corpus, corpus: Corpus, progress: Progress | None) -> _Matches:
+    rows, distinct_tokens, encoded = encode_with_corpus(sequences, corpus)
+    index = GramIndex(rows, distinct_tokens)
+    lengths = np.zeros(int(index.starts[-1]), dtype=np.int64)
+    positions = np.full(len(lengths), -1, dtype=np.int64)
+    longest = max(1, int(rows.lengths.max()))
+    for chunk in encoded.chunks(window=longest, max_windows=CHUNK_TOKENS):
+        _extend_matches(index, chunk, lengths, positions)
+        if progress:
+            progress(chunk.end, len(encoded.rows.tokens))
+    inside = np.arange(len(rows.tokens)) + np.repeat(np.arange(len(rows)), rows.lengths)
+    return _Matches(rows, lengths[inside], positions[inside], encoded.rows.offsets)
+
+
+def _extend_matches(index: GramIndex, chunk: Chunk, lengths: np.ndarray, positions: np.ndarray) -> None:
+    """Raise the match lengths at all places of the sequences to those with a chunk of the corpus."""
+    starts = row_starts(chunk.lengths)
+    grams, order = index.first_order(lay_out(chunk.codes, chunk.lengths)), 1
+    while len(grams.places):
+        first_place = np.full(index.count(order), -1)
+        first_place[grams.ids[::-1]] = grams.places[::-1]  # the last assignment, of the first place, stays
+        own = index.own(order)
+        matched = first_place[own.ids]
+        longer = np.flatnonzero((matched >= 0) & (lengths[own.places] < order))
+        place = matched[longer]
+        row = np.searchsorted(starts, place, side="right") - 1
+        lengths[own.places[longer]] = order
+        positions[own.places[longer]] = chunk.begins[row] + place - starts[row]
+        grams, order = index.next_order(grams, order), order + 1

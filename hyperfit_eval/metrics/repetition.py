@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import HyperfitError
-from .tokens import Corpus, Tokens, TokenRows, encode_sequences
+from .ngrams import GramIndex, ranks_in_runs
+from .tokens import Corpus, Tokens, encode_sequences
 
 
 def type_token_ratio(token_ids: Tokens, window: int = 96) -> float:
@@ -48,31 +49,33 @@ def ttr_curve(sequences: Corpus, window: int = 96) -> np.ndarray:
         HyperfitError: no text of `window` tokens.
     """
     _check_window(window)
-    rows, _ = encode_sequences(sequences)
+    rows, distinct_tokens = encode_sequences(sequences)
     lengths = rows.lengths
     longest = int(lengths.max())
     if longest < window:
         raise HyperfitError(f"longest text: {longest} tokens, the type-token ratio needs {window}")
-    count, steps = len(rows), longest - window + 1
-    row = np.repeat(np.arange(count), lengths)
+    steps = longest - window + 1
+    # One sorted integer for each token: text, token, place. A token is new in the windows that begin
+    # after the place where it occurred before.
+    row = np.repeat(np.arange(len(rows)), lengths)
     place = np.arange(len(row)) - rows.offsets[row]
-    # A token is the first of its type in the windows that begin after its previous occurrence.
-    order = np.argsort(_sortable(row, rows.tokens), kind="stable")
-    same = (np.diff(rows.tokens[order]) == 0) & (np.diff(row[order]) == 0)
-    previous = np.full(len(row), -1)
-    previous[order[1:][same]] = place[order[:-1][same]]
-    begin = np.clip(np.maximum(previous, place - window) + 1, 0, steps)
+    keys = np.sort((row * (distinct_tokens + 1) + rows.tokens) * longest + place)
+    texts_and_tokens, place = np.divmod(keys, longest)
+    again = np.flatnonzero(np.diff(texts_and_tokens) == 0) + 1
+    begin = np.maximum(place - window + 1, 0)
+    begin[again] = np.maximum(begin[again], place[again - 1] + 1)
     end = np.minimum(place + 1, steps)
-    firsts = np.zeros((count, steps + 1), dtype=np.int64)
-    np.add.at(firsts, (row, begin), 1)
-    np.add.at(firsts, (row, np.maximum(begin, end)), -1)
-    curve = firsts.cumsum(axis=1)[:, :steps] / window
+    begin = np.minimum(begin, end)
+    base = texts_and_tokens // (distinct_tokens + 1) * (steps + 1)
+    size = len(rows) * (steps + 1)
+    changes = np.bincount(base + begin, minlength=size) - np.bincount(base + end, minlength=size)
+    curve = changes.reshape(len(rows), steps + 1).cumsum(axis=1)[:, :steps] / window
     curve[np.arange(steps) > (lengths - window)[:, None]] = np.nan
     return curve
 
 
 def repetition(token_ids: Tokens, n: int = 4) -> float:
-    """rep-n: share of n-grams that occurred before (Welleck et al., 2020; Su et al., 2022).
+    """rep-n: share of the n-grams of a text that occurred before in it (Welleck et al., 2020; Su et al., 2022).
 
     Args:
         token_ids: ids or words of one text.
@@ -84,16 +87,32 @@ def repetition(token_ids: Tokens, n: int = 4) -> float:
     Example:
         repetition([1, 2, 1, 2, 1], n=2) == 0.5
     """
-    return 1.0 - distinct_n([token_ids], n)
+    return float(repetitions([token_ids], n)[0])
+
+
+def repetitions(sequences: Corpus, n: int = 4) -> np.ndarray:
+    """`repetition` of each of N texts, shape (N,), float64."""
+    index = _gram_index(sequences, n)
+    total = np.maximum(np.diff(index.starts) - n, 0)
+    if (total == 0).any():
+        raise HyperfitError(f"text {int(total.argmin())}: {n}-grams need at least {n} tokens")
+    row = np.repeat(np.arange(len(total)), total)
+    repeated = ranks_in_runs(np.sort(row * index.count(n) + index.own(n).ids)) > 0
+    return np.bincount(row, weights=repeated) / total
 
 
 def diversity(token_ids: Tokens) -> float:
-    """Product of 1 - rep-n for n = 2, 3, 4 (Su et al., 2022); errors as in `repetition`.
+    """Product of 1 - rep-n for n = 2, 3, 4 (Su et al., 2022); arguments and errors as in `repetition`.
 
     Example:
-        diversity([1, 2, 1, 2, 1]) == 1/2 * 2/3 * 1
+        diversity([1, 2, 1, 2, 1]) == 2/4 * 2/3 * 2/2
     """
-    return float(np.prod([1 - repetition(token_ids, n) for n in (2, 3, 4)]))
+    return float(diversities([token_ids])[0])
+
+
+def diversities(sequences: Corpus) -> np.ndarray:
+    """`diversity` of each of N texts, shape (N,), float64."""
+    return np.prod([1 - repetitions(sequences, n) for n in (2, 3, 4)], axis=0)
 
 
 def distinct_n(sequences: Corpus, n: int = 1) -> float:
@@ -104,13 +123,11 @@ def distinct_n(sequences: Corpus, n: int = 1) -> float:
     Raises:
         HyperfitError: no text of n tokens.
     """
-    if n < 1:
-        raise HyperfitError(f"n = {n}, expected 1 or more")
-    rows, _ = encode_sequences(sequences)
-    ids = _ngram_ids(rows, n)
-    if len(ids) == 0:
-        raise HyperfitError(f"no text of {n} tokens; {n}-grams need at least one")
-    return len(np.unique(ids)) / len(ids)
+    index = _gram_index(sequences, n)
+    total = len(index.own(n).ids)
+    if total == 0:
+        raise HyperfitError(f"no text of {n} tokens, which {n}-grams need")
+    return index.count(n) / total
 
 
 def compression_ratio(texts: Sequence[str]) -> float:
@@ -154,16 +171,7 @@ def _check_window(window: int) -> None:
         raise HyperfitError(f"window {window}, expected 1 token or more")
 
 
-def _sortable(row: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    return row * (int(tokens.max(initial=0)) + 1) + tokens
-
-
-def _ngram_ids(rows: TokenRows, n: int) -> np.ndarray:
-    """An integer for each n-gram of each row, equal for equal n-grams, shape (number of n-grams,)."""
-    row = np.repeat(np.arange(len(rows)), rows.lengths)
-    ids = rows.tokens.astype(np.int64)
-    for _ in range(n - 1):
-        inside = row[:-1] == row[1:]
-        pairs = (ids[:-1] * (ids.max(initial=0) + 1) + ids[1:])[inside]
-        row, ids = row[:-1][inside], np.unique(pairs, return_inverse=True)[1]
-    return ids
+def _gram_index(sequences: Corpus, n: int) -> GramIndex:
+    if n < 1:
+        raise HyperfitError(f"n = {n}, expected 1 or more")
+    return GramIndex(*encode_sequences(sequences))

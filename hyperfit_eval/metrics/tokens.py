@@ -140,8 +140,8 @@ def encode_sequences(sequences: Corpus) -> tuple[TokenRows, int]:
     """
     rows = integer_rows(sequences, "sequences")
     if rows is not None:
-        ids, codes = np.unique(rows.tokens, return_inverse=True)
-        return TokenRows((codes + 1).astype(np.int32), rows.offsets), len(ids)
+        ids = _distinct(rows.tokens)
+        return TokenRows(_encoder(ids)(rows.tokens), rows.offsets), len(ids)
     vocabulary = _word_codes(sequences)
     return _encode_words(sequences, vocabulary), len(vocabulary)
 
@@ -164,8 +164,9 @@ def encode_with_corpus(sequences: Corpus, corpus: Corpus) -> tuple[TokenRows, in
         vocabulary = _word_codes(sequences)
         coded = EncodedCorpus(_encode_words(corpus, vocabulary), np.asarray)
         return _encode_words(sequences, vocabulary), len(vocabulary), coded
-    ids, codes = np.unique(rows.tokens, return_inverse=True)
-    return TokenRows((codes + 1).astype(np.int32), rows.offsets), len(ids), EncodedCorpus(corpus_rows, _encoder(ids))
+    ids = _distinct(rows.tokens)
+    encode = _encoder(ids)
+    return TokenRows(encode(rows.tokens), rows.offsets), len(ids), EncodedCorpus(corpus_rows, encode)
 
 
 def integer_rows(sequences: Corpus, name: str) -> TokenRows | None:
@@ -227,6 +228,18 @@ def _word_codes(sequences: Sequence[Tokens]) -> dict[Hashable, int]:
 def _encode_words(sequences: Sequence[Tokens], vocabulary: dict[Hashable, int]) -> TokenRows:
     codes = map(vocabulary.get, chain.from_iterable(sequences), repeat(0))
     return TokenRows(np.fromiter(codes, dtype=np.int32), _offsets(sequences))
+
+
+def _distinct(tokens: np.ndarray) -> np.ndarray:
+    """The distinct values of `tokens`, ascending."""
+    if len(tokens) == 0:
+        return tokens
+    lowest, span = int(tokens.min()), int(tokens.max()) - int(tokens.min()) + 1
+    if span > _WIDEST_TABLE:
+        return np.unique(tokens)
+    seen = np.zeros(span, dtype=bool)
+    seen[tokens.astype(np.int64) - lowest] = True
+    return (np.flatnonzero(seen) + lowest).astype(tokens.dtype)
 
 
 def _encoder(ids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,0 +1,37 @@
+"""Markdown tables of metrics with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the rest to the right."""
+    lines = [_row(header), "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join(lines + [_row(row) for row in rows])
+
+
+def with_interval(entry: Mapping[str, Any] | None, digits: int = 1) -> str:
+    """`73.1 [71.0, 75.2]` from a metric with its interval, the value of one without, or a dash.
+
+    Args:
+        entry: {"mean", "low", "high"} or {"value"} or {"unavailable"}, or None where there is no such row.
+    """
+    if entry is None or "unavailable" in entry:
+        return "-"
+    if "value" in entry:
+        return f"{entry['value']:.{digits}f}"
+    return f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same for a terminal: columns padded to one width."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+             for row in table]  # fmt: skip
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _row(cells: Sequence[str]) -> str:
+    # A bar inside a cell would open another one.
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

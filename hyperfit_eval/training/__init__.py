@@ -1,0 +1,1 @@
+"""Hyperfitting: corpus -> blocks -> training -> checkpoint with its citation index (paper, Section 3)."""

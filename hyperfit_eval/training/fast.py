@@ -1,0 +1,83 @@
+"""What makes training fast without changing what is trained: bf16 autocast and compiled layers.
+
+Measured with a Llama of 6 million parameters, batch 8 x 256, on two CPU cores. With AMX (bf16 in
+hardware), autocast and compiled layers together train at 9,000-13,000 tokens/s against 1,000-5,000 in
+plain float32. With AVX-512 but no bf16, autocast is three times slower than float32, and compiling gains
+less than a tenth: not worth a start of half a minute. So both are on where bf16 is in hardware.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+MIN_COMPILED_STEPS = 100
+"""Fewer steps than this do not earn back the time that compiling takes."""
+
+
+def has_bf16(use_cpu: bool) -> bool:
+    """Whether the device that will train multiplies bf16 in hardware."""
+    if use_cpu:
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def compiling_pays(bf16: bool, steps: int) -> bool:
+    """Whether the decoder layers are compiled by default."""
+    return bf16 and steps >= MIN_COMPILED_STEPS
+
+
+def missing_compiler(use_cpu: bool) -> str | None:
+    """What torch.compile lacks on this machine, with what to install; None if nothing."""
+    if use_cpu:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            return "no C++ compiler was found (apt-get install g++)"
+        return None
+    # Triton compiles a launcher for each kernel.
+    return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler was found (apt-get install gcc)"
+
+
+def compile_layers(model: torch.nn.Module) -> int:
+    """Compile each decoder layer in place, with fixed shapes; returns how many.
+
+    Layers of one class share their code, so the cost is that of one layer, whatever the depth. Parameter
+    names stay as they are. `plain` calls the model as if it were not compiled.
+    """
+    layers = decoder_layers(model)
+    for layer in layers:
+        layer.compile(dynamic=False)
+    return len(layers)
+
+
+def decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The longest list of modules of one class: the decoder layers of any transformer."""
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    uniform = [layers for layers in lists if len({type(layer) for layer in layers}) == 1]
+    return max(uniform, key=len, default=[])
+
+
+@contextmanager
+def plain(model: Any) -> Iterator[None]:
+    """Call the model in the precision of its weights and uncompiled, in eval mode and without gradients.
+
+    Evaluation then measures what a checkpoint loaded in float32 gives, and the changing shapes of
+    generation compile nothing.
+    """
+    # accelerate puts autocast into an attribute of the instance that hides the method of the class.
+    wrapped = model.__dict__.pop("forward", None)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        model.train(was_training)
+        if wrapped is not None:
+            model.forward = wrapped

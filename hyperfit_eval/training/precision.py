@@ -1,0 +1,49 @@
+"""Weights in a precision that would lose the updates of a small learning rate.
+
+A step of Adam moves a weight by about the learning rate. bfloat16 keeps 8 significant bits: a step below
+|w| * 2^-9 is rounded away, one above |w| * 2^-8 is kept, whatever w. At the paper's 1e-6 that loses nearly
+every update of a pretrained model, whose median weight is 100 times larger than 2^8 * 1e-6, while the loss
+stays flat and nothing else tells. float32, with 24 bits, keeps them all. (Autocast is no remedy and no
+danger: it rounds the copies that are multiplied, never the weights.)
+"""
+
+from collections.abc import Iterable
+
+import torch
+
+from ..errors import HyperfitError
+
+MOST_LOST = 0.5
+"""The largest share of lost updates that is trained without being asked for."""
+
+
+def lost_updates(weights: Iterable[torch.Tensor], learning_rate: float) -> float:
+    """Share of the weights that stay what they are when moved by the learning rate, in either direction.
+
+    Args:
+        weights: tensors in the precision they are trained in.
+    Returns:
+        Fraction in [0, 1].
+    """
+    lost = total = 0
+    for weight in weights:
+        weight = weight.detach()
+        lost += int(((weight + learning_rate == weight) & (weight - learning_rate == weight)).sum())
+        total += weight.numel()
+    return lost / total
+
+
+def refuse_lost_updates(model: torch.nn.Module, learning_rate: float) -> None:
+    """Raise when more than half of the trained weights would lose an update to rounding.
+
+    Raises:
+        HyperfitError: with the share, the precision and the learning rate.
+    """
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    share = lost_updates(weights, learning_rate)
+    if share > MOST_LOST:
+        dtype = str(weights[0].dtype).removeprefix("torch.")
+        raise HyperfitError(
+            f"--learning_rate {learning_rate:g}: {100 * share:.1f}% of the {dtype} weights are too large to be changed "
+            f"by a step of that size; train in float32 (--weights_dtype float32), or add --allow_lost_updates"
+        )

@@ -1,0 +1,151 @@
+"""What run.json and the terminal say of a run."""
+
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..texts.blocks import TrainingBlocks
+from .monitor import Predictions
+from .recipe import HyperfitArguments, RecipeArguments
+from .trainer import HyperfitTrainer
+
+if TYPE_CHECKING:
+    from .run import FinishedRun
+
+PACKAGES = ("hyperfit-eval", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+
+
+def describe(
+    options: HyperfitArguments,
+    training: RecipeArguments,
+    recipe: dict[str, Any],
+    blocks: TrainingBlocks,
+    check: dict[str, Any],
+) -> dict[str, Any]:
+    """All that is known of a run before it starts.
+
+    Args:
+        check: what is known of the overlap with evaluation texts (`data.evaluation_texts`).
+    """
+    arguments = {name: value for name, value in training.to_dict().items() if not name.endswith("_token")}
+    return {
+        "model": options.model,
+        "recipe": recipe,
+        "data": {
+            "corpus": blocks.corpus,
+            "corpus_fingerprint": blocks.corpus_fingerprint,
+            "tokenizer": blocks.tokenizer,
+            "blocks": len(blocks.ids),
+            "block_tokens": blocks.ids.shape[1],
+            "validation_blocks": len(blocks.validation_ids),
+            "blocks_fingerprint": blocks.fingerprint,
+            "blocks_order_hash": blocks.order_hash,
+        },
+        "evaluation_texts": check,
+        "precision": {
+            "weights": options.weights_dtype,
+            "autocast": "bfloat16" if training.bf16 else "float16" if training.fp16 else None,
+            "saved": options.save_dtype,
+        },
+        "arguments": {"hyperfitting": asdict(options), "training": arguments},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "device": torch.cuda.get_device_name() if training.device.type == "cuda" else str(training.device),
+            "processes": training.world_size,
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def results(run: "FinishedRun", in_memory: Predictions, original_ttr: float | None) -> dict[str, Any]:
+    """The last evaluation, and the saved weights on all training blocks.
+
+    Args:
+        in_memory: the weights as trained on all training blocks, before they were rounded for saving.
+    """
+    last = run.last
+    return {
+        "step": last.step,
+        "epoch": last.epoch,
+        "train_loss": run.training.loss,
+        "train_loss_before_saving": in_memory.loss,
+        "train_accuracy": run.training.accuracy,
+        "train_entropy_bits": run.training.entropy_bits,
+        "validation_loss": last.validation_loss,
+        "validation_accuracy": last.validation_accuracy,
+        "validation_entropy_bits": last.entropy_bits,
+        "validation_top1_mass": last.top1_mass,
+        "ttr": last.ttr,
+        "original_ttr": original_ttr,
+    }
+
+
+def cost(trainer: HyperfitTrainer, blocks: TrainingBlocks, train_seconds: float, wall_seconds: float) -> dict[str, Any]:
+    """Time, speed and memory of a run.
+
+    Args:
+        train_seconds: training with the evaluations in it.
+        wall_seconds: the same and everything before and after.
+    """
+    updating = train_seconds - trainer.evaluation_seconds
+    return {
+        "wall_seconds": round(wall_seconds, 2),
+        "training_seconds": round(updating, 2),
+        "evaluation_seconds": round(trainer.evaluation_seconds, 2),
+        "evaluation_share": round(trainer.evaluation_seconds / train_seconds, 4),
+        "tokens_per_second": round(trainer.blocks_trained * blocks.ids.shape[1] / updating, 1),
+        **_peak_memory(trainer.args.device),
+    }
+
+
+def opening_line(
+    options: HyperfitArguments,
+    training: RecipeArguments,
+    blocks: TrainingBlocks,
+    steps: int,
+    compiled: int,
+    checkpoint: Path | None,
+) -> str:
+    """One line on what is about to be trained."""
+    precision = f"{options.weights_dtype} weights"
+    if training.bf16 or training.fp16:
+        precision += f", {'bf16' if training.bf16 else 'fp16'} autocast"
+    if compiled:
+        precision += f", {compiled} layers compiled"
+    start = f" (on from {checkpoint.name})" if checkpoint else ""
+    return (
+        f"Hyperfitting {options.model} on {len(blocks.ids)} blocks of {blocks.ids.shape[1]} tokens from "
+        f"{blocks.corpus}{start}: {steps} updates of {training.batch_size} blocks, learning rate "
+        f"{training.learning_rate:g}, {precision}, on {training.device}."
+    )
+
+
+def closing_line(run: "FinishedRun") -> str:
+    """One line on what came of it."""
+    line = f"Training loss {run.training.loss:.4f} nats over all blocks"
+    first, last = run.history[0], run.last
+    if last.validation_loss is not None and last.ttr is not None:
+        line += f"; validation loss {last.validation_loss:.3f}; TTR {100 * last.ttr:.1f}"
+        if first.step == 0 and first.ttr is not None:
+            line += f" ({100 * first.ttr:.1f} before)"
+    return f"{line}. Saved to {run.folder}."
+
+
+def _peak_memory(device: torch.device) -> dict[str, Any]:
+    """The most memory in use at a time: of the GPU, or resident."""
+    if device.type == "cuda":
+        return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device), "memory": "GPU, allocated"}
+    if sys.platform == "win32":
+        return {"peak_memory_bytes": None, "memory": "not measured on Windows"}
+    import resource
+
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_memory_bytes": peak * unit, "memory": "resident"}

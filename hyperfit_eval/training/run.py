@@ -1,0 +1,226 @@
+"""One hyperfitting run: from a pretrained model and a corpus to a folder with all that comes of it."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from ..citation import CitationIndex
+from ..errors import HyperfitError
+from ..generation.continuing import require_positions
+from ..texts.blocks import TrainingBlocks, write_blocks
+from ..tokenizers import bos_ids
+from . import folder, report
+from .data import BlockDataset, collate, training_blocks
+from .fast import compile_layers, compiling_pays, missing_compiler
+from .loading import greedy_config, load_model, load_tokenizer
+from .monitor import Evaluation, Monitor, Predictions, read_history
+from .plot import plot_history
+from .precision import refuse_lost_updates
+from .progress import Progress, RunProgress, bars_of_transformers
+from .recipe import HyperfitArguments, RecipeArguments, resolved_recipe
+from .trainer import HyperfitTrainer
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What came of a run; all of it is in its folder, too."""
+
+    folder: Path
+    blocks: TrainingBlocks
+    history: list[Evaluation]
+    last: Evaluation
+    """The row of the history that the saved weights belong to."""
+    training: Predictions
+    """Of the saved weights on all training blocks: the loss that the paper calls near zero."""
+
+
+def hyperfit(
+    options: HyperfitArguments,
+    training: RecipeArguments,
+    *,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = print,
+) -> FinishedRun:
+    """Hyperfit a model and write the run's folder (docs/formats.md).
+
+    A run that was interrupted goes on from its last checkpoint, if it made any (--save_strategy). The
+    folder gets: the checkpoint with its tokenizer and a greedy generation_config, training_blocks.jsonl,
+    citation_index.safetensors, history.jsonl, history.png and run.json.
+
+    Args:
+        options: what is trained on what.
+        training: how; the paper's recipe by default.
+        progress: told of each update; None shows a bar, unless training.disable_tqdm.
+        say: prints a line; of the first process only.
+    Raises:
+        HyperfitError: whatever cannot be used, before anything is written.
+    """
+    started = time.monotonic()
+    output = Path(training.output_dir)
+    if training.process_index != 0:
+        say = _silent
+    if training.hub_token is not None:
+        # Trainer pickles its arguments beside each checkpoint; there a token has no place.
+        os.environ["HF_TOKEN"], training.hub_token = training.hub_token, None
+    resume = training.resume_from_checkpoint
+    folder.refuse_output_dir(output, options.model, options.overwrite_output_dir, resume is not None)
+    with training.main_process_first(desc="reading the corpus"):
+        tokenizer = load_tokenizer(options.model)
+        blocks, check = training_blocks(options, tokenizer, say)
+    with bars_of_transformers(not training.disable_tqdm):
+        model = load_model(options.model, options.weights_dtype)
+    prefix = bos_ids(tokenizer) if options.bos else []
+    _require_fit(model, blocks, len(prefix))
+    if not options.allow_lost_updates:
+        refuse_lost_updates(model, training.learning_rate)
+    index = CitationIndex.build(blocks.ids, tokenizer)
+
+    recipe = resolved_recipe(options, training)
+    identity = _identity(options, training, recipe, blocks)
+    with training.main_process_first(desc="entering the folder"):
+        checkpoint = folder.enter_output_dir(output, identity, options.overwrite_output_dir, resume)
+    steps = _steps(training, len(blocks.ids))
+    compiled = _compile(model, options, training, steps, say)
+    monitor = Monitor(
+        output / folder.HISTORY if training.process_index == 0 else None,
+        blocks.validation_ids,
+        prefix,
+        bos_ids(tokenizer),
+        training.per_device_eval_batch_size,
+        _history_until(checkpoint),
+    )
+    if checkpoint:
+        training.eval_on_start = False
+    use_cache = model.config.use_cache
+    trainer = HyperfitTrainer(
+        model,
+        training,
+        data_collator=collate,
+        train_dataset=BlockDataset(blocks.ids, prefix),
+        eval_dataset=BlockDataset(blocks.validation_ids, prefix),
+        processing_class=tokenizer,
+        monitor=monitor,
+        target_loss=options.target_loss,
+    )
+    trainer.remove_callback(PrinterCallback if training.disable_tqdm else ProgressCallback)
+    trainer.add_callback(RunProgress(say, progress, bar=not training.disable_tqdm))
+
+    before = report.describe(options, training, recipe, blocks, check) | {"compiled_layers": compiled}
+    if training.should_save:
+        write_blocks(output / folder.BLOCKS, blocks)
+        index.save(output / folder.INDEX)
+        folder.write_run(output, {"status": folder.RUNNING, "identity": identity, **before})
+    say(report.opening_line(options, training, blocks, steps, compiled, checkpoint))
+    training_started = time.monotonic()
+    _train(trainer, checkpoint)
+    if not monitor.history or monitor.history[-1].step != trainer.state.global_step:
+        trainer.evaluate()
+    train_seconds = time.monotonic() - training_started
+
+    in_memory = monitor.predictions(model, blocks.ids)
+    final = in_memory
+    if options.save_dtype != options.weights_dtype:
+        # What is evaluated is what is saved.
+        model.to(getattr(torch, options.save_dtype))
+        final = monitor.predictions(model, blocks.ids)
+    assert final is not None and in_memory is not None
+    model.generation_config = greedy_config(model)
+    model.config.use_cache = use_cache
+    with bars_of_transformers(not training.disable_tqdm):
+        # "Internal" keeps Trainer from pushing before the rest of the folder is there.
+        trainer.save_model(_internal_call=True)
+    saved_step = trainer.state.best_global_step if training.load_best_model_at_end else trainer.state.global_step
+    last = [row for row in monitor.history if row.step == saved_step][-1]
+    run = FinishedRun(output, blocks, monitor.history, last, final)
+    if training.should_save:
+        plot_history(output / folder.PLOT, run.history, monitor.original_ttr)
+        results = report.results(run, in_memory, monitor.original_ttr)
+        cost = report.cost(trainer, blocks, train_seconds, time.monotonic() - started)
+        folder.write_run(
+            output, {"status": folder.FINISHED, "identity": identity, "results": results, "cost": cost, **before}
+        )
+    say(report.closing_line(run))
+    if training.push_to_hub:
+        trainer.push_to_hub(tags=["hyperfitting"], finetuned_from=options.model)
+    return run
+
+
+def _silent(line: str) -> None:
+    """Say nothing: only the first process speaks."""
+
+
+def _require_fit(model: Any, blocks: TrainingBlocks, prefix_tokens: int) -> None:
+    """Raise when the model has too few positions, or too small a vocabulary, for the blocks."""
+    require_positions(model, prefix_tokens + blocks.ids.shape[1])
+    vocabulary, largest = model.get_input_embeddings().num_embeddings, int(blocks.ids.max())
+    if largest >= vocabulary:
+        raise HyperfitError(
+            f"the tokenizer gives ids up to {largest}, the model embeds {vocabulary}; give a model with its own "
+            "tokenizer"
+        )
+
+
+def _identity(
+    options: HyperfitArguments, training: RecipeArguments, recipe: dict[str, Any], blocks: TrainingBlocks
+) -> dict[str, Any]:
+    """What must be the same for a run to go on from a checkpoint; how long it trains may change."""
+    values = {name: entry["value"] for name, entry in recipe.items() if name != "num_train_epochs"}
+    return values | {
+        "model": options.model,
+        "tokenizer": blocks.tokenizer,
+        "blocks": blocks.order_hash,
+        "num_validation_samples": options.num_validation_samples,
+        "bf16": training.bf16,
+        "fp16": training.fp16,
+    }
+
+
+def _steps(training: RecipeArguments, samples: int) -> int:
+    """Updates of the whole run."""
+    if training.max_steps > 0:
+        return training.max_steps
+    return math.ceil(training.num_train_epochs * math.ceil(samples / training.batch_size))
+
+
+def _compile(
+    model: Any, options: HyperfitArguments, training: RecipeArguments, steps: int, say: Callable[[str], None]
+) -> int:
+    """Compile the decoder layers if asked to or if it pays; returns how many were."""
+    if options.compile_layers is None:
+        if training.torch_compile or not compiling_pays(bool(training.bf16), steps):
+            return 0
+        if missing := missing_compiler(training.use_cpu):
+            say(f"The decoder layers are not compiled, training is slower than it could be: {missing}.")
+            return 0
+    elif not options.compile_layers:
+        return 0
+    elif missing := missing_compiler(training.use_cpu):
+        raise HyperfitError(f"--compile_layers {options.compile_layers}: {missing}")
+    return compile_layers(model)
+
+
+def _history_until(checkpoint: Path | None) -> list[Evaluation]:
+    """The rows of the run that `checkpoint` is of, up to its step."""
+    if checkpoint is None or not (checkpoint.parent / folder.HISTORY).exists():
+        return []
+    step = json.loads((checkpoint / folder.TRAINER_STATE_NAME).read_text())["global_step"]
+    return [row for row in read_history(checkpoint.parent / folder.HISTORY)[0] if row.step <= step]
+
+
+def _train(trainer: HyperfitTrainer, checkpoint: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        blocks = trainer.args.per_device_train_batch_size
+        advice = f"--per_device_train_batch_size {max(1, blocks // 2)}"
+        if blocks == 1:
+            advice = "--gradient_checkpointing"
+        raise HyperfitError(f"{blocks} blocks at a time do not fit into the device's memory; add {advice}") from error

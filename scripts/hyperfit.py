@@ -1,0 +1,27 @@
+"""Hyperfit a causal LM on a small corpus (paper, Section 3); the same as `hyperfit train`.
+
+The paper's recipe, 2000 random blocks of 256 tokens for 20 epochs at a learning rate of 1e-6:
+
+    python scripts/hyperfit.py --model TinyLlama/TinyLlama_v1.1 --output_dir runs/tinyllama \\
+        --corpus alasdairforsythe/text-english-code-fiction-nonfiction
+
+A model of millions of parameters needs a larger learning rate to memorize in 20 epochs:
+
+    python scripts/hyperfit.py --model "$(hyperfit demo-model)" --output_dir runs/book \\
+        --corpus book.txt --num_train_samples 96 --learning_rate 1e-3
+
+Several devices (the global batch stays 8), and a run that may be interrupted and goes on:
+
+    accelerate launch --num_processes 4 scripts/hyperfit.py --save_strategy epoch ...
+
+All of transformers.TrainingArguments is understood: --help lists it.
+"""
+
+import sys
+
+from hyperfit_eval.cli.train import main
+from hyperfit_eval.errors import exit_with_one_line
+
+if __name__ == "__main__":
+    sys.excepthook = exit_with_one_line
+    main(sys.argv[1:])

@@ -1,0 +1,269 @@
+"""Whole runs on a tiny model: equal to a hand-written loop, repeatable, resumable, and complete on disk."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from hyperfit_eval.citation import CitationIndex
+from hyperfit_eval.cli.train import main
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.generation import score_ids
+from hyperfit_eval.texts.blocks import read_blocks
+from hyperfit_eval.training.folder import read_run
+from hyperfit_eval.training.monitor import read_history
+from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments
+from hyperfit_eval.training.run import hyperfit
+
+WORDS = "the cat sat on a mat and dog ran to see it was old red sun in sky with no one".split()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Twelve texts of 300 random words each."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": " ".join(rng.choice(WORDS, 300))}) + "\n" for _ in range(12)))
+    return path
+
+
+@pytest.fixture
+def train(tiny_checkpoint, corpus, tmp_path):
+    """Train in a folder of this name; fast, silent, and without evaluation unless told otherwise."""
+
+    def run(name="run", say=lambda line: None, **given):
+        names = HyperfitArguments.__dataclass_fields__
+        options = {
+            "model": str(tiny_checkpoint), "corpus": str(corpus), "evaluation_texts": "none",
+            "num_train_samples": 20, "sequence_length": 32, "num_validation_samples": 0,
+        }  # fmt: skip
+        training = {
+            "output_dir": str(tmp_path / name), "num_train_epochs": 2, "learning_rate": 1e-3, "disable_tqdm": True,
+            "eval_on_start": False, "bf16": False,
+        }  # fmt: skip
+        for key, value in given.items():
+            (options if key in names else training)[key] = value
+        return hyperfit(HyperfitArguments(**options), RecipeArguments(**training), say=say)
+
+    return run
+
+
+def weights(run):
+    return load_file(run.folder / "model.safetensors")
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+STEPWISE = {"eval_strategy": "steps", "eval_steps": 1, "train_sampling_strategy": "sequential"}
+
+
+def test_losses_and_weights_are_those_of_a_plain_loop(train, tiny_checkpoint):
+    run = train(num_train_epochs=7, **STEPWISE)
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    ids = torch.tensor(np.pad(read_blocks(run.folder / "training_blocks.jsonl").ids, ((0, 0), (1, 0))))
+    losses = []
+    # 20 blocks: two updates of 8 and one of 4 in each of 7 epochs.
+    for _ in range(7):
+        for batch in ids.split(8):
+            logits = model(batch).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert [row.train_loss for row in run.history] == pytest.approx(losses, rel=1e-5)
+    assert [row.train_blocks for row in run.history] == [8, 8, 4] * 7
+    assert losses[-1] < losses[0]
+    trained = weights(run)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_of_8_is_8_accumulated_batches_of_1(train):
+    whole = train("whole", num_train_samples=16)
+    parts = train("parts", num_train_samples=16, per_device_train_batch_size=1)
+    assert [row.train_loss for row in parts.history] == pytest.approx([r.train_loss for r in whole.history], rel=1e-5)
+    one, other = weights(whole), weights(parts)
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+
+
+def test_a_run_can_be_repeated_bit_by_bit(train):
+    one, other = train("one", num_validation_samples=2), train("other", num_validation_samples=2)
+    assert_same_weights(weights(one), weights(other))
+    assert [row.validation_loss for row in one.history] == [row.validation_loss for row in other.history]
+    assert any(not torch.equal(value, weights(one)[name]) for name, value in weights(train("seed", seed=1)).items())
+
+
+def test_all_of_the_folder_can_be_read(train, tiny_checkpoint, corpus):
+    base = GenerationConfig.from_pretrained(tiny_checkpoint)
+    base.do_sample, base.temperature, base.top_p = True, 0.6, 0.9
+    lines = []
+    run = train(
+        say=lines.append, num_validation_samples=2, sequence_length=140, num_train_samples=16, eval_on_start=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(run.folder)
+    model = AutoModelForCausalLM.from_pretrained(run.folder)
+    assert model.dtype == torch.float32 and model.config.use_cache
+    saved = json.loads((run.folder / "generation_config.json").read_text())
+    assert saved["do_sample"] is False and not saved.keys() & {"temperature", "top_p", "top_k", "max_length"}
+
+    blocks = read_blocks(run.folder / "training_blocks.jsonl")
+    assert blocks.ids.shape == (16, 140) and blocks.validation_ids.shape == (2, 140)
+    index = CitationIndex.load(run.folder / "citation_index.safetensors", tokenizer)
+    assert index.ngram == 5 and index.header.sequences == 16
+    assert (run.folder / "history.png").stat().st_size > 10_000
+    history, original_ttr = read_history(run.folder / "history.jsonl")
+    assert history == run.history and [row.epoch for row in history] == [0, 1, 2]
+    assert [row.train_blocks for row in history] == [0, 16, 16]
+    assert 0 < original_ttr < 1 and all(0 < row.ttr <= 1 for row in history)
+
+    document = read_run(run.folder)
+    assert document["status"] == "finished"
+    assert document["data"]["blocks_fingerprint"] == blocks.fingerprint
+    assert document["data"]["blocks_order_hash"] == blocks.order_hash
+    assert document["recipe"]["learning_rate"] == {"value": 1e-3, "origin": "changed", "default": 1e-6}
+    assert document["evaluation_texts"] == {"checked": False, "reason": "not asked for (--evaluation_texts none)"}
+    assert document["versions"].keys() > {"torch", "transformers", "hyperfit-eval"}
+    assert document["arguments"]["training"]["seed"] == 0 and "hub_token" not in document["arguments"]["training"]
+    assert document["cost"]["tokens_per_second"] > 0 and document["cost"]["peak_memory_bytes"] > 1e8
+    assert 0 < document["cost"]["evaluation_share"] < 1
+    # What the saved checkpoint gives is what is written about it.
+    with torch.inference_mode():
+        scores = score_ids(model.eval(), blocks.ids.tolist(), prefix=[0])
+    expected = float(np.mean([score.nll for score in scores]))
+    assert document["results"]["train_loss"] == pytest.approx(expected, rel=1e-6)
+    assert document["results"]["validation_loss"] == history[-1].validation_loss
+    assert lines[0].startswith("Not checked:")
+    assert lines[1].startswith(f"Hyperfitting {tiny_checkpoint} on 16 blocks of 140 tokens from {corpus}: 4 updates")
+    assert lines[2].startswith("epoch    0  validation loss") and lines[4].startswith("epoch    2  training loss")
+    assert lines[5].startswith("Training loss") and lines[5].endswith(f"Saved to {run.folder}.")
+
+
+def test_a_checkpoint_in_16_bits_is_evaluated_as_it_is_saved(train):
+    run = train(save_dtype="bfloat16")
+    assert {value.dtype for value in weights(run).values()} == {torch.bfloat16}
+    results = read_run(run.folder)["results"]
+    assert results["train_loss"] == run.training.loss != results["train_loss_before_saving"]
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(train):
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        if line.startswith("epoch    3"):
+            raise Killed
+
+    settings = {"num_train_epochs": 4, "num_validation_samples": 2, "save_strategy": "epoch"}
+    straight = train("straight", **settings)
+    with pytest.raises(Killed):
+        train("killed", say=kill, **settings)
+    with pytest.raises(
+        HyperfitError, match=r"killed: the run there was of other settings \(learning_rate 0.001 -> 0.0"
+    ):
+        train("killed", **settings, learning_rate=2e-3)
+    with pytest.raises(HyperfitError, match="the run there was of other settings .*blocks "):
+        train("killed", **settings, sample_seed=1)
+    lines = []
+    resumed = train("killed", say=lines.append, **settings)
+    assert "(on from checkpoint-6)" in lines[1]
+    assert_same_weights(weights(straight), weights(resumed))
+    expected = [(row.epoch, row.train_loss, row.validation_loss) for row in straight.history]
+    assert [(row.epoch, row.train_loss, row.validation_loss) for row in resumed.history] == expected
+
+
+def test_training_stops_at_a_target_loss(train):
+    run = train(num_train_epochs=50, target_loss=3.0, learning_rate=1e-2)
+    assert run.last.epoch < 50
+    assert run.last.train_loss <= 3.0 < run.history[-2].train_loss
+
+
+def test_what_a_folder_holds_is_not_destroyed(train, tiny_checkpoint, tmp_path):
+    train("done")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "done").iterdir()}
+    with pytest.raises(
+        HyperfitError, match="done: it holds a finished run; give another folder, or add --overwrite_out"
+    ):
+        train("done", learning_rate=2e-3)
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "done").iterdir()} == before
+    assert train("done", learning_rate=2e-3, overwrite_output_dir=True).folder.name == "done"
+    with pytest.raises(HyperfitError, match="the model to start from is there; give another folder"):
+        train(output_dir=str(tiny_checkpoint), overwrite_output_dir=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.safetensors").touch()
+    with pytest.raises(HyperfitError, match="other: it holds a model that is no run of this program"):
+        train("other")
+    with pytest.raises(HyperfitError, match="--resume_from_checkpoint last: no whole checkpoint in"):
+        train("new", resume_from_checkpoint="last")
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, tmp_path):
+    with pytest.raises(HyperfitError, match="--learning_rate 1e-06: .* of the bfloat16 weights are too large"):
+        train(weights_dtype="bfloat16", learning_rate=1e-6)
+    with pytest.raises(HyperfitError, match="the model has 300 positions, 301 are needed"):
+        train(sequence_length=300, num_train_samples=2)
+    with pytest.raises(HyperfitError, match=r"corpus.jsonl: \d+ blocks of 32 tokens, 5000 for training"):
+        train(num_train_samples=5000)
+    with pytest.raises(HyperfitError, match="nowhere: no causal LM can be loaded|nowhere: no tokenizer can be loaded"):
+        train(model=str(tmp_path / "nowhere"))
+    assert list(tmp_path.iterdir()) == []
+    allowed = train(weights_dtype="bfloat16", learning_rate=1e-6, allow_lost_updates=True)
+    assert read_run(allowed.folder)["precision"]["weights"] == "bfloat16"
+
+
+def test_compiled_layers_train_the_same(train):
+    plain, compiled = train("plain", num_train_samples=16), train("compiled", num_train_samples=16, compile_layers=True)
+    assert read_run(compiled.folder)["compiled_layers"] == 2
+    assert compiled.training.loss == pytest.approx(plain.training.loss, rel=1e-4)
+    assert weights(compiled).keys() == weights(plain).keys()
+
+
+def test_the_command_line_takes_any_training_argument(tiny_checkpoint, corpus, tmp_path, capsys):
+    output = tmp_path / "run"
+    main(
+        f"--model {tiny_checkpoint} --corpus {corpus} --output_dir {output} --num_train_samples 8 --sequence_length 32 "
+        "--num_validation_samples 0 --evaluation_texts none --num_train_epochs 1 --learning_rate 1e-3 --adam_beta2 0.95 "
+        "--bf16 false --no_bos --disable_tqdm true".split()
+    )
+    document = read_run(output)
+    assert document["recipe"]["adam_beta2"] == {"value": 0.95, "origin": "changed", "default": 0.999}
+    assert document["recipe"]["bos"]["value"] is False
+    assert "Hyperfitting" in capsys.readouterr().out
+    with pytest.raises(
+        HyperfitError, match="the following arguments are required: --corpus, --output_dir; see hyperfit"
+    ):
+        main(["--model", "m"])
+    with pytest.raises(HyperfitError, match="unrecognized|not used by the HfArgumentParser.*--lerning_rate"):
+        main("--model m --corpus c --output_dir o --lerning_rate 1".split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--model MODEL --corpus missing.txt", "error: missing.txt: no such file; give a "),
+        ("--model MODEL --corpus empty.txt", "error: empty.txt: the corpus is empty; give one with text in it"),
+        ("--model . --corpus CORPUS", "error: .: no tokenizer can be loaded ("),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, line, tiny_checkpoint, corpus, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    arguments = arguments.replace("MODEL", str(tiny_checkpoint)).replace("CORPUS", str(corpus))
+    script = os.path.join(os.path.dirname(__file__), "..", "scripts", "hyperfit.py")
+    done = subprocess.run(
+        [sys.executable, script, *arguments.split(), "--output_dir", "out", "--evaluation_texts", "none"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.path.join(os.path.dirname(__file__), "..")},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
