@@ -115,7 +115,7 @@ def memory_mapped(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, 
         path = Path(folder) / "citation_index.safetensors"
         build, built = timed(lambda: CitationIndex.build(corpus, tokenizer))
         save, _ = timed(lambda: built.save(path))
-        del built
+        built = None
         opening, index = timed(lambda: CitationIndex.load(path))
         size = path.stat().st_size / 2**20
         steps = [generation(rng, corpus, rows) for rows in BATCHES]
@@ -128,17 +128,16 @@ def memory_mapped(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, 
 
 
 def made_up_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with VOCABULARY pieces, about half of which start with a space."""
+    """Byte-level BPE with VOCABULARY pieces of ASCII letters, every second of which starts with a space."""
     vocabulary = {piece: index for index, piece in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     parts, merges = list("abcdefghijklmnopqrstuvwxyz"), []
     while len(vocabulary) < VOCABULARY:
-        left, right = (parts[place] for place in rng.integers(0, len(parts), 2))
-        left = "Ġ" if rng.random() < 0.5 else left
+        left, right = (parts[place] for place in rng.integers(0, min(len(parts), 5000), 2))
         if left + right not in vocabulary:
-            vocabulary[left + right] = len(vocabulary)
-            merges.append((left, right))
-            if left != "Ġ" and len(left + right) < 6:
-                parts.append(left + right)
+            parts.append(left + right)
+            for pair in ((left, right), ("Ġ", left + right)):
+                vocabulary["".join(pair)] = len(vocabulary)
+                merges.append(pair)
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -346,7 +346,7 @@ def test_copies_share_the_index_and_nothing_else(world):
 
 
 def test_refused(world):
-    tokenizer, ids, model = world
+    tokenizer, ids, _ = world
     index = CitationIndex.build(ids, tokenizer)
     with pytest.raises(HyperfitError, match="prompt_length=3 and include_prompt=True exclude each other"):
         CitationBlocker(index, prompt_length=3, include_prompt=True)

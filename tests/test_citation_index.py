@@ -170,7 +170,7 @@ def test_no_corpus_to_index():
         CitationIndex.build([[1, 2, 3, 4, 100_000]], TOKENIZER)
     with pytest.raises(HyperfitError, match="sequence 2: token ids from -100 to 4, expected 0"):
         CitationIndex.build([[1, 2, 3, 4, 5], [4, -100]], TOKENIZER)
-    with pytest.raises(HyperfitError, match="sequence 1: <U1 of shape .*, expected a list of token ids"):
+    with pytest.raises(HyperfitError, match=r"sequence 1: <U1 of shape .*, expected a list of token ids"):
         CitationIndex.build([["a", "b"]], TOKENIZER)
     with pytest.raises(HyperfitError, match="max_overlap_tokens=4: the index matches 5 tokens, expected 5 or more"):
         CitationMatcher(CitationIndex.build([[1, 2, 3, 4, 5]], TOKENIZER), max_overlap_tokens=4)
@@ -199,7 +199,7 @@ def test_saved_and_loaded(saved):
 
 
 def test_an_open_index_survives_its_replacement(saved):
-    corpus, index, path = saved
+    corpus, _, path = saved
     loaded = CitationIndex.load(path)
     CitationIndex.build(corpus[:2, :8], TOKENIZER).save(path)
     assert loaded.find(corpus[19]) == [Overlap(0, 64, 19, 0)]

@@ -63,7 +63,7 @@ def test_texts_may_come_from_a_file(tmp_path):
     write_texts(tmp_path / "texts.jsonl", demo_texts())
     texts, check = evaluation_texts(str(tmp_path / "texts.jsonl"), print)
     assert texts.fingerprint == demo_texts().fingerprint == check["fingerprint"]
-    with pytest.raises(HyperfitError, match="missing.jsonl: cannot be read"):
+    with pytest.raises(HyperfitError, match=r"missing.jsonl: cannot be read"):
         evaluation_texts(str(tmp_path / "missing.jsonl"), print)
 
 

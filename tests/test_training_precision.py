@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.training.fast import decoder_layers, plain
+from hyperfit_eval.training.fast import compile_layers, decoder_layers, plain
 from hyperfit_eval.training.precision import lost_updates, refuse_lost_updates
 
 
@@ -46,6 +47,23 @@ def test_those_updates_are_lost_indeed():
 def test_the_decoder_layers_are_found(tiny_model):
     assert decoder_layers(tiny_model) == list(tiny_model.model.layers)
     assert decoder_layers(torch.nn.Linear(2, 2)) == []
+
+
+def test_compiled_layers_give_the_same_under_the_same_names(tiny_checkpoint):
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
+    ids, names = torch.arange(10)[None], list(model.state_dict())
+    expected = model(ids).logits
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    assert compile_layers(model, backend) == 2
+    with plain(model):
+        assert torch.equal(model(ids).logits, expected) and not compiled
+    torch.testing.assert_close(model(ids).logits, expected)
+    assert compiled and list(model.state_dict()) == names
 
 
 def test_plain_takes_autocast_and_gradients_away_and_gives_them_back(tiny_model):

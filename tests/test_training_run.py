@@ -21,15 +21,14 @@ from hyperfit_eval.training.monitor import read_history
 from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments
 from hyperfit_eval.training.run import hyperfit
 
-WORDS = "the cat sat on a mat and dog ran to see it was old red sun in sky with no one".split()
-
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+def corpus(tmp_path_factory, tiny_tokenizer):
     """Twelve texts of 300 random words each."""
     rng = np.random.default_rng(0)
+    words = [word for word in tiny_tokenizer.get_vocab() if word[0] != "<"]
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
-    path.write_text("".join(json.dumps({"text": " ".join(rng.choice(WORDS, 300))}) + "\n" for _ in range(12)))
+    path.write_text("".join(json.dumps({"text": " ".join(rng.choice(words, 300))}) + "\n" for _ in range(12)))
     return path
 
 
@@ -90,11 +89,12 @@ def test_losses_and_weights_are_those_of_a_plain_loop(train, tiny_checkpoint):
 
 
 def test_a_batch_of_8_is_8_accumulated_batches_of_1(train):
-    whole = train("whole", num_train_samples=16)
-    parts = train("parts", num_train_samples=16, per_device_train_batch_size=1)
+    # Plain gradient descent: Adam would blow the rounding of a gradient near zero up to a whole step.
+    settings = {"num_train_samples": 16, "optim": "sgd", "learning_rate": 0.1}
+    whole, parts = train("whole", **settings), train("parts", **settings, per_device_train_batch_size=1)
     assert [row.train_loss for row in parts.history] == pytest.approx([r.train_loss for r in whole.history], rel=1e-5)
-    one, other = weights(whole), weights(parts)
-    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_can_be_repeated_bit_by_bit(train):
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(train):
         HyperfitError, match=r"killed: the run there was of other settings \(learning_rate 0.001 -> 0.0"
     ):
         train("killed", **settings, learning_rate=2e-3)
-    with pytest.raises(HyperfitError, match="the run there was of other settings .*blocks "):
+    with pytest.raises(HyperfitError, match=r"the run there was of other settings .*blocks "):
         train("killed", **settings, sample_seed=1)
     lines = []
     resumed = train("killed", say=lines.append, **settings)
@@ -208,55 +208,48 @@ def test_what_a_folder_holds_is_not_destroyed(train, tiny_checkpoint, tmp_path):
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, tmp_path):
-    with pytest.raises(HyperfitError, match="--learning_rate 1e-06: .* of the bfloat16 weights are too large"):
+    with pytest.raises(HyperfitError, match=r"--learning_rate 1e-06: .* of the bfloat16 weights are too large"):
         train(weights_dtype="bfloat16", learning_rate=1e-6)
     with pytest.raises(HyperfitError, match="the model has 300 positions, 301 are needed"):
         train(sequence_length=300, num_train_samples=2)
     with pytest.raises(HyperfitError, match=r"corpus.jsonl: \d+ blocks of 32 tokens, 5000 for training"):
         train(num_train_samples=5000)
-    with pytest.raises(HyperfitError, match="nowhere: no causal LM can be loaded|nowhere: no tokenizer can be loaded"):
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(HyperfitError, match=r"empty.txt: the corpus is empty; give one with text in it"):
+        train(corpus=str(tmp_path / "empty.txt"))
+    (tmp_path / "empty.txt").unlink()
+    with pytest.raises(HyperfitError, match="nowhere: no tokenizer can be loaded"):
         train(model=str(tmp_path / "nowhere"))
     assert list(tmp_path.iterdir()) == []
     allowed = train(weights_dtype="bfloat16", learning_rate=1e-6, allow_lost_updates=True)
     assert read_run(allowed.folder)["precision"]["weights"] == "bfloat16"
 
 
-def test_compiled_layers_train_the_same(train):
-    plain, compiled = train("plain", num_train_samples=16), train("compiled", num_train_samples=16, compile_layers=True)
-    assert read_run(compiled.folder)["compiled_layers"] == 2
-    assert compiled.training.loss == pytest.approx(plain.training.loss, rel=1e-4)
-    assert weights(compiled).keys() == weights(plain).keys()
-
-
 def test_the_command_line_takes_any_training_argument(tiny_checkpoint, corpus, tmp_path, capsys):
     output = tmp_path / "run"
     main(
         f"--model {tiny_checkpoint} --corpus {corpus} --output_dir {output} --num_train_samples 8 --sequence_length 32 "
-        "--num_validation_samples 0 --evaluation_texts none --num_train_epochs 1 --learning_rate 1e-3 --adam_beta2 0.95 "
-        "--bf16 false --no_bos --disable_tqdm true".split()
+        "--num_validation_samples 0 --evaluation_texts none --num_train_epochs 1 --learning_rate 1e-3 "
+        "--adam_beta2 0.95 --bf16 false --no_bos --disable_tqdm true".split()
     )
     document = read_run(output)
     assert document["recipe"]["adam_beta2"] == {"value": 0.95, "origin": "changed", "default": 0.999}
     assert document["recipe"]["bos"]["value"] is False
     assert "Hyperfitting" in capsys.readouterr().out
-    with pytest.raises(
-        HyperfitError, match="the following arguments are required: --corpus, --output_dir; see hyperfit"
-    ):
+    with pytest.raises(HyperfitError, match="the following arguments are required: --corpus, --output_dir"):
         main(["--model", "m"])
-    with pytest.raises(HyperfitError, match="unrecognized|not used by the HfArgumentParser.*--lerning_rate"):
-        main("--model m --corpus c --output_dir o --lerning_rate 1".split())
+    with pytest.raises(HyperfitError, match=r"not used by the HfArgumentParser: .*--lerning_rate.*; see hyperfit"):
+        main(["--model=m", "--corpus=c", f"--output_dir={tmp_path}", "--lerning_rate=1"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ("--model MODEL --corpus missing.txt", "error: missing.txt: no such file; give a "),
-        ("--model MODEL --corpus empty.txt", "error: empty.txt: the corpus is empty; give one with text in it"),
         ("--model . --corpus CORPUS", "error: .: no tokenizer can be loaded ("),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, line, tiny_checkpoint, corpus, tmp_path):
-    (tmp_path / "empty.txt").touch()
     arguments = arguments.replace("MODEL", str(tiny_checkpoint)).replace("CORPUS", str(corpus))
     script = os.path.join(os.path.dirname(__file__), "..", "scripts", "hyperfit.py")
     done = subprocess.run(

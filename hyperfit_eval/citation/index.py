@@ -314,7 +314,9 @@ def _buckets(keys: np.ndarray) -> np.ndarray:
 
 def _continues_with_word(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
     """Whether the continuation of each entry starts a word, bool (N,)."""
-    present = np.unique(tokens)[1:]
-    begins, ends = np.zeros((2, int(present[-1]) + 2), dtype=np.uint8)  # the last place is the separator's
-    begins[present], ends[present] = piece_edges(tokenizer, present)
+    present = np.zeros(int(tokens.max()) + 2, dtype=bool)  # the last place is the separator's
+    present[tokens] = True
+    ids = np.flatnonzero(present[:-1])
+    begins, ends = np.zeros((2, len(present)), dtype=np.uint8)
+    begins[ids], ends[ids] = piece_edges(tokenizer, ids)
     return STARTS_WORD[ends[tokens[positions + ngram - 1]], begins[tokens[positions + ngram]]]

@@ -129,10 +129,11 @@ class CitationBlocker(LogitsProcessor):
             # A single row costs less as a list: see which step this is without a numpy operation.
             last_tail, self._last_tail = self._last_tail, tail
             last_ids, self._last_ids = self._last_ids, ids
-            follows = last_tail is not None and tail is not None and tail[:-1] == last_tail[1 - len(tail) :]
-            if not (follows and length == last_ids.shape[1] + 1):
-                if last_ids is None or not _extends(ids, last_ids) or length < self._start:
-                    self._start = length
+            known = last_tail is not None and tail is not None and tail[:-1] == last_tail[1 - len(tail) :]
+            if not (known and length == last_ids.shape[1] + 1) and (
+                last_ids is None or not _extends(ids, last_ids) or length < self._start
+            ):
+                self._start = length
         known = min(length - self._start, matcher.window_tokens)
         if known < self.index.ngram:
             return

@@ -1,6 +1,7 @@
 """From evaluation texts to continuation records, with exact token ids."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..records import CONTEXT_TOKENS, LONG, SHORT, Continuation
@@ -66,3 +67,11 @@ def continue_passages(
         )
         for passage, (context, original), ids in zip(passages, cuts, generated, strict=True)
     ]
+
+
+def describe_blocker(blocker: Any) -> dict[str, Any] | None:
+    """What a record says of its CitationBlocker: n-gram length, corpus fingerprint, counts; None without one."""
+    if blocker is None:
+        return None
+    header = blocker.index.header
+    return {"ngram": header.ngram, "corpus": header.corpus, **asdict(blocker.counters)}

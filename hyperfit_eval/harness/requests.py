@@ -114,7 +114,7 @@ def _continue_group(lm: LM, group: list[_Request]) -> list[dict[str, Any]]:
 
 
 def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> list[dict[str, Any]]:
-    from ..generation import Decoding, continue_passages
+    from ..generation import Decoding, continue_passages, describe_blocker
 
     options = asdict(settings)
     index_path = options.pop("citation_index")
@@ -134,7 +134,8 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
             batch_size=_batch_size(lm),
             progress=bar.update,
         )
-    return [{**asdict(record), "blocker": blocker and blocker.describe()} for record in records]
+    described = describe_blocker(blocker)
+    return [{**asdict(record), "blocker": described} for record in records]
 
 
 def _as_text(lm: LM, passages: list[Passage], settings: ContinueSettings) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ less than a tenth: not worth a start of half a minute. So both are on where bf16
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ def missing_compiler(use_cpu: bool) -> str | None:
     return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler was found (apt-get install gcc)"
 
 
-def compile_layers(model: torch.nn.Module) -> int:
+def compile_layers(model: torch.nn.Module, backend: str | Callable = "inductor") -> int:
     """Compile each decoder layer in place, with fixed shapes; returns how many.
 
     Layers of one class share their code, so the cost is that of one layer, whatever the depth. Parameter
@@ -52,7 +52,7 @@ def compile_layers(model: torch.nn.Module) -> int:
     """
     layers = decoder_layers(model)
     for layer in layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=False, backend=backend)
     return len(layers)
 
 
