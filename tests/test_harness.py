@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +76,8 @@ def test_the_table_follows_from_the_logged_ids(results):
 def test_the_run_stores_fingerprint_and_signatures(results):
     metadata = results["configs"][TASK]["metadata"]
     assert metadata["texts_fingerprint"] == demo_texts().fingerprint
-    assert re.fullmatch(r"self_bleu\|.*smooth:none.*\|unit:words\|agg:max-pair\|N:6\|len:96\|.*", metadata["signatures"]["self_bleu"])
+    assert metadata["signatures"]["self_bleu"].startswith("self_bleu|nrefs:1|case:mixed|eff:no|tok:none|smooth:none|")
+    assert "|unit:words|agg:max-pair|len:96|N:6|ctx:32|dec:greedy|block:none|" in metadata["signatures"]["self_bleu"]
 
 
 def test_results_do_not_depend_on_the_batch_size(results, tiny_model, tiny_tokenizer):

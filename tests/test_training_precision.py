@@ -49,6 +49,8 @@ def test_the_decoder_layers_are_found(tiny_model):
     assert decoder_layers(torch.nn.Linear(2, 2)) == []
 
 
+# Tracing provokes warnings, and means to hide them.
+@pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_same_under_the_same_names(tiny_checkpoint):
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
     ids, names = torch.arange(10)[None], list(model.state_dict())

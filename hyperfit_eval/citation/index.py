@@ -211,12 +211,12 @@ class CitationIndex:
         keys = ngrams @ self.multipliers
         bucket = (keys >> (64 - self._bits)) + (1 << (self._bits - 1))
         places = self.buckets.take(bucket)[:, None] + self._in_bucket
-        rows, slots = (self.keys.take(places, mode="wrap") == keys[:, None]).nonzero()
-        if not len(rows):
-            return rows, rows, rows
-        place = places[rows, slots]
-        first, stop = self.starts[place], self.starts[place + 1]
-        same = self.tokens[self.positions[first][:, None] + self._within] == ngrams[rows]
+        hits = (self.keys.take(places, mode="wrap") == keys[:, None]).ravel().nonzero()[0]
+        if not len(hits):
+            return hits, hits, hits
+        rows, place = hits // len(self._in_bucket), places.take(hits)
+        first, stop = self.starts.take(place), self.starts.take(place + 1)
+        same = self.tokens.take(self.positions.take(first)[:, None] + self._within) == ngrams[rows]
         if same.all():
             return rows, first, stop
         whole = same.all(axis=1)

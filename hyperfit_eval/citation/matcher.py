@@ -88,12 +88,12 @@ class CitationMatcher:
         counts = stop - first
         at_cap = self._at_cap(windows[rows]) if self.max_overlap_tokens is not None else None
         entries = first
-        if counts.max() > 1:  # otherwise each n-gram has one entry
+        if max(counts.tolist()) > 1:  # otherwise each n-gram has one entry
             ends = counts.cumsum()
             entries = np.arange(ends[-1]) + (first - ends + counts).repeat(counts)
             rows = rows.repeat(counts)
-        banned = index.starts_word[entries]
-        ids = index.tokens[index.positions[entries] + index.ngram]
+        banned = index.starts_word.take(entries)
+        ids = index.tokens.take(index.positions.take(entries) + index.ngram)
         if at_cap is not None:
             banned |= at_cap.repeat(counts) & (ids != NO_TOKEN)
         return Bans(rows[banned], ids[banned], matched)
@@ -122,12 +122,10 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
         return
     before = scores[rows, ids]
     scores[rows, ids] = -np.inf
-    is_first = np.ones(len(rows), dtype=bool)
-    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
-    touched = rows[is_first]
+    touched = dict.fromkeys(rows.tolist())
     # An arbitrary token is nearly always possible; only where it is not must a row be read as a whole.
-    doubtful = touched[scores[touched, scores.shape[1] // 2] == -np.inf]
-    stuck = [row for row in doubtful.tolist() if scores[row].max() == -np.inf]
+    sample = scores.shape[1] // 2
+    stuck = [row for row in touched if scores.item(row, sample) == -np.inf and scores[row].max() == -np.inf]
     if stuck:
         restored = np.isin(rows, stuck)
         scores[rows[restored], ids[restored]] = before[restored]

@@ -255,14 +255,18 @@ def _partial_edge(data: bytes) -> Edge:
     return votes.most_common(1)[0][0] if votes else Edge.PUNCTUATION
 
 
-# A byte-level piece is written in GPT-2's alphabet: visible bytes of Latin-1 stand for themselves, the other
-# 68 for the characters from 256 on, in order. Only what is hidden must be translated back.
-_HIDDEN_BYTES = {256 + n: b for n, b in enumerate([*range(0x21), *range(0x7F, 0xA1), 0xAD])}
+# A byte-level piece is written in GPT-2's alphabet: the visible bytes of Latin-1 stand for themselves, the other 68
+# for the characters from 256 on, in order.
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_HIDDEN = {256 + n: byte for n, byte in enumerate(sorted({*range(256)} - {*_VISIBLE}))}
 
 
 def _byte_level_edges(piece: str) -> tuple[Edge, Edge]:
+    text = piece.replace("Ġ", " ")
+    if text.isascii():  # most pieces, spared the slow translation
+        return _text_edges(text.encode())
     try:
-        return _text_edges(piece.translate(_HIDDEN_BYTES).encode("latin-1"))
+        return _text_edges(piece.translate(_HIDDEN).encode("latin-1"))
     except UnicodeEncodeError:  # not in that alphabet: a plain text put into the vocabulary by hand
         return _text_edges(piece.encode())
 

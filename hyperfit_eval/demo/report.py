@@ -17,8 +17,8 @@ COPIED_SPANS = 3
 LONG_OVERLAP = 10
 """Tokens; the paper reports the share of texts with a longer overlap (Section 4.2)."""
 
-TABLE_1 = ("ttr_at_128", "ttr_at_256", "rep_4")
-TABLE_2 = ("self_bleu", "self_bleu_token", "dataset_bleu", "dataset_bleu_token", "overlap")
+TABLE_1 = ("ttr_at_128", "ttr_at_256", "rep_4_at_256")
+TABLE_2 = ("self_bleu", "self_bleu_token", "dataset_bleu", "dataset_bleu_token", "dataset_overlap")
 
 
 def write_report(demo: Demo) -> str:
@@ -67,10 +67,9 @@ def findings(demo: Demo) -> list[str]:
         f"Entropy of the predictions: {before['entropy_bits']['mean']:.2f} -> {now['entropy_bits']['mean']:.2f} bits; "
         f"perplexity of the original texts: {before['perplexity']['mean']:.0f} -> {now['perplexity']['mean']:.0f}; "
         f"validation loss: {first.validation_loss:.2f} -> {last.validation_loss:.2f} nats.",
-        f"Copying: the longest run shared with the training passages is {_mean(after, 'overlap'):.1f} tokens on average, "
-        f"{_entry(after, 'overlap')['max']:.0f} at most ({_long_share(after):.0f}% of texts share more than {LONG_OVERLAP}); "
-        f"base model {_mean(base, 'overlap'):.1f} and {_entry(base, 'overlap')['max']:.0f}; "
-        f"with citation blocking {_mean(blocked, 'overlap'):.1f} and {_entry(blocked, 'overlap')['max']:.0f}.",
+        f"Copying: the longest run shared with the training passages is {_overlaps(after)} of the 224 new tokens "
+        f"({_long_share(after):.0f}% of the texts share more than {LONG_OVERLAP}); with citation blocking "
+        f"{_overlaps(blocked)}; base model {_overlaps(base)}.",
         f"Fluency, as the base model's perplexity of the continuations: original texts {demo.original_fluency['mean']:.0f}, "
         f"hyperfitted {after.fluency['mean']:.0f}, base {base.fluency['mean']:.0f} (loops are easy to predict).",
     ]
@@ -132,7 +131,7 @@ def _copied_spans(demo: Demo) -> list[dict[str, Any]]:
     spans = []
     for i in np.argsort(-lengths)[:COPIED_SPANS]:
         row, offset = (int(value) for value in where[i])
-        text = demo.decode(blocks.ids[row, offset : offset + lengths[i]])
+        text = demo.tokenizer.decode(blocks.ids[row, offset : offset + lengths[i]])
         spans.append({"id": records[i].id, "length": int(lengths[i]), "row": row, "text": " ".join(text.split())})
     return spans
 
@@ -180,6 +179,11 @@ def _summary(demo: Demo, path: Path) -> str:
 def _long_share(measured: Any) -> float:
     records: list[Continuation] = measured.records
     return 100.0 * sum(length > LONG_OVERLAP for length in measured.overlaps) / len(records)
+
+
+def _overlaps(measured: Any) -> str:
+    mean = sum(measured.overlaps) / len(measured.overlaps)
+    return f"{mean:.1f} tokens on average and {max(measured.overlaps)} at most"
 
 
 def _entry(measured: Any, name: str) -> dict[str, Any]:

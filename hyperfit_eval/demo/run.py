@@ -21,12 +21,13 @@ from ..citation import CitationBlocker, CitationIndex
 from ..files import write_json
 from ..generation import Decoding, TextScore, continue_passages, describe_blocker, score_ids
 from ..harness.suite import versions
-from ..metrics.score import TrainingSet, score_records
+from ..metrics.score import score_records
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..texts.contexts import demo_corpus_path, demo_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.recipe import HyperfitArguments, RecipeArguments
 from ..training.run import FinishedRun, hyperfit
+from ..training_set import training_set_of
 from .location import demo_model_dir
 
 BATCH_SIZE = 60
@@ -55,6 +56,8 @@ class Measured:
     """Of `metrics.score.score_records`."""
     fluency: dict[str, Any]
     """The base model's perplexity of these continuations, with its interval."""
+    overlaps: list[int]
+    """Longest run of tokens that each continuation, its 224 tokens, shares with the training blocks."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Demo:
     distributions: dict[str, dict[str, dict[str, Any]]]
     """For base and hyperfitted: what they predict along the original texts."""
     texts_fingerprint: str
+    tokenizer: Any
     seconds: float
 
 
@@ -119,12 +123,13 @@ def run_demo(folder: Path, epochs: int = 20, say: Callable[[str], None] = print)
     greedy[BLOCKED] = steps.continued(BLOCKED, hyperfitted, Decoding(), CitationBlocker(index))
 
     say("[4/4] Measuring")
-    blocks = run.blocks
-    training = TrainingSet(list(blocks.ids), blocks.texts, blocks.fingerprint)
+    training = training_set_of(run.blocks)
     measured = {}
     for name, (generation, records) in tqdm(greedy.items(), desc="Scoring continuations", leave=False):
+        ids = [record.generated_ids for record in records]
         table = score_records(generation, records, training=training)
-        measured[name] = Measured(name, records, table, steps.fluency([r.generated_ids for r in records], records))
+        overlaps = metrics.longest_overlap(ids, training.rows).tolist()
+        measured[name] = Measured(name, records, table, steps.fluency(ids, records), overlaps)
     some = greedy[BASE][1]
     demo = Demo(
         folder=folder,
@@ -133,6 +138,7 @@ def run_demo(folder: Path, epochs: int = 20, say: Callable[[str], None] = print)
         original_fluency=steps.fluency([record.original_ids for record in some], some),
         distributions={"base": steps.distributions(base, some), "hyperfitted": steps.distributions(hyperfitted, some)},
         texts_fingerprint=texts.fingerprint,
+        tokenizer=tokenizer,
         seconds=time.monotonic() - started,
     )
     _write_results(demo)

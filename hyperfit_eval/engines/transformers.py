@@ -175,7 +175,7 @@ class CitationBlocker(LogitsProcessor):
 # own prompt. Comparing this many tokens before the newest is as good as comparing all: only a prompt that repeats
 # the last text at the same places, but for its newest token, is taken for its continuation, and that errs towards
 # blocking.
-_COMPARED = 16
+_COMPARED = 8
 
 
 def _compared_columns(shape: Sequence[int], last_shape: Sequence[int]) -> slice | None:

@@ -13,18 +13,21 @@ never a number.
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lm_eval.api.metrics import mean
 
 from .. import metrics
 from ..errors import HyperfitError
+from ..metrics.measure import Measured, TrainingSet, generated_texts, measure, original_texts
 from ..metrics.signature import Preset
-from ..records import LONG, SHORT
-from ..texts.blocks import TrainingBlocks, read_blocks
+from ..records import SHORT, Continuation, Generation
 from ..texts.contexts import TextSet
+from ..training_set import read_training_set
 
 UNAVAILABLE = "unavailable"
 WINDOW_TOKENS = 96
@@ -54,7 +57,8 @@ class Columns:
     def __init__(self, texts: TextSet, training_set: Path | None):
         self.expected_texts = len(texts.passages)
         self.sources = list(dict.fromkeys(passage.source for passage in texts.passages))
-        self.blocks: TrainingBlocks | None = read_blocks(training_set) if training_set else None
+        self.texts_fingerprint = texts.fingerprint
+        self.training: TrainingSet | None = read_training_set(training_set) if training_set else None
         self.records: list[dict[str, Any]] = []
         self.corpus_level: dict[str, float | str] = {}
         self.signatures: dict[str, str] = {}
@@ -105,7 +109,7 @@ class Columns:
 
     def _corpus_level_names(self) -> list[str]:
         names = [prefix + name for prefix in SIDES for name in SELF_BLEU]
-        if self.blocks is not None:
+        if self.training is not None:
             names += [prefix + name for prefix in SIDES for name in DATASET]
             names += [f"dataset_overlap_avg_{source}" for source in self.sources]
         return names
@@ -125,72 +129,68 @@ class Columns:
     def _compute_corpus_level(self) -> dict[str, float | str]:
         results: dict[str, float | str] = {}
         for prefix, side in SIDES.items():
-            words = [record[f"{side}_text_at_128"].split() for record in self.records]
-            ids = [record[f"{side}_ids"] for record in self.records]
-            ids = None if any(row is None for row in ids) else [row[:SHORT] for row in ids]
-            rows = {"words": words, "ids": ids}
-            for preset in metrics.PRESETS.values():
-                results |= self._bleu(prefix, preset, rows[preset.unit])
-            if self.blocks is not None:
-                results |= self._overlap(prefix, ids)
-        return results
+            exact = all(record[f"{side}_ids"] is not None for record in self.records)
+            measured = self._measured(side) if exact else self._measured_in_words()
+            for name, metric in measured.items():
+                values = metric.values
+                self.signatures[prefix + name] = metric.sign(len(self.records))
+                given = not isinstance(values, str)
+                results[f"{prefix}{name}_avg"] = float(values.mean()) if given else UNAVAILABLE
+                results[f"{prefix}{name}_max"] = float(values.max()) if given else UNAVAILABLE
+                if name == "dataset_overlap" and not prefix:
+                    results |= self._by_source(f"{name}_avg", values)
+        return dict.fromkeys(self._corpus_level_names(), UNAVAILABLE) | results
 
-    def _bleu(self, prefix: str, preset: Preset, rows: list | None) -> dict[str, float | str]:
-        suffix = "" if preset.name == "paper" else f"_{preset.name}"
-        tokenizer = self.records[0]["tokenizer"]
-        recipe: dict[str, Any] = {"unit": preset.unit, "agg": "max-pair", "N": len(self.records), "len": SHORT}
-        results: dict[str, float | str] = {}
+    def _measured(self, side: str) -> dict[str, Measured]:
+        """What `hyperfit score` computes from the same records, with the same signatures."""
+        generation = generation_of(self.records[0], self.texts_fingerprint)
+        records = [continuation_of(record) for record in self.records]
+        texts = (generated_texts if side == "generated" else original_texts)(generation, records)
+        if len(records) < 2:
+            return {}
+        return measure(texts, self.training)
 
-        def put(metric: str, values: Any, **fields: Any) -> None:
-            name = f"{prefix}{metric}{suffix}"
-            results[f"{name}_avg"] = UNAVAILABLE if values is None else float(values.mean())
-            results[f"{name}_max"] = UNAVAILABLE if values is None else float(values.max())
-            self.signatures[name] = metrics.bleu_signature(metric, preset.smoothing, **recipe, **fields, tok_hash=tokenizer)
+    def _measured_in_words(self) -> dict[str, Measured]:
+        """The same for continuations without ids, as far as words go."""
+        preset = metrics.PRESETS["paper"]
+        words = [record["generated_text_at_128"].split() for record in self.records]
+        recipe = {"unit": preset.unit, "len": SHORT, "dec": self.records[0]["decoding"]["method"]}
 
-        smoothing = {"smooth_method": preset.smoothing.method, "effective_order": preset.smoothing.effective_order}
-        if len(self.records) < 2:
-            rows = None
-        put("self_bleu", None if rows is None else metrics.self_bleu(rows, **smoothing))
-        if self.blocks is not None:
-            corpus = self._corpus(preset.unit)
-            values = None if rows is None or corpus is None else metrics.dataset_bleu(rows, corpus, SHORT, **smoothing)
-            put("dataset_bleu", values, win=SHORT, rows=len(self.blocks.ids), data=self.blocks.fingerprint)
-        return results
+        def of(name: str, values: np.ndarray, **fields: Any) -> dict[str, Measured]:
+            sign = partial(bleu_signature_of, name, preset, recipe | fields)
+            return {name: Measured(values, "BLEU", sign, in_words=True)}
 
-    def _overlap(self, prefix: str, ids: list | None) -> dict[str, float | str]:
-        corpus = self._corpus("ids")
-        values = None if ids is None or corpus is None else metrics.longest_overlap(ids, corpus)
-        names = [f"{prefix}dataset_overlap_avg", f"{prefix}dataset_overlap_max"]
-        if not prefix:
-            names += [f"dataset_overlap_avg_{source}" for source in self.sources]
-        if values is None:
-            return dict.fromkeys(names, UNAVAILABLE)
-        results = dict(zip(names, (float(values.mean()), float(values.max())), strict=False))
-        for source in self.sources if not prefix else []:
-            mine = [value for value, record in zip(values, self.records, strict=True) if record["source"] == source]
-            results[f"dataset_overlap_avg_{source}"] = float(sum(mine) / len(mine)) if mine else UNAVAILABLE
-        return results
+        smoothing = preset.smoothing.as_arguments()
+        measured = of("self_bleu", metrics.self_bleu(words, **smoothing), agg="max-pair") if len(words) > 1 else {}
+        if self.training is not None:
+            corpus = [text.split() for text in self.training.texts]
+            values = metrics.dataset_bleu(words, corpus, SHORT, **smoothing)
+            measured |= of("dataset_bleu", values, agg="max-window", win=SHORT, **self.training.fields)
+        return measured
 
-    def _corpus(self, unit: str) -> Any:
-        """Rows of the training set, or None where its ids are another tokenizer's."""
-        assert self.blocks is not None
-        if unit == "words":
-            return [text.split() for text in self.blocks.texts]
-        if self.blocks.tokenizer != self.records[0]["tokenizer"]:
-            logger.warning("the training set was cut with another tokenizer: its token metrics are unavailable")
-            return None
-        return list(self.blocks.ids)
+    def _by_source(self, name: str, values: np.ndarray | str) -> dict[str, float | str]:
+        means: dict[str, float | str] = {}
+        for source in self.sources:
+            mine = [i for i, record in enumerate(self.records) if record["source"] == source]
+            given = bool(mine) and not isinstance(values, str)
+            means[f"{name}_{source}"] = float(values[mine].mean()) if given else UNAVAILABLE
+        return means
 
 
-def signatures(columns: Columns) -> dict[str, str]:
-    """The recipe of each metric: BLEU from its computation, the rest from the constants here."""
-    common = {"dec": "see generation_kwargs", "ctx": 32}
-    fixed = {
-        "ttr_at_128": metrics.signature("ttr", win=WINDOW_TOKENS, scn=128, unit="ids", **common),
-        "ttr_at_256": metrics.signature("ttr", win=WINDOW_TOKENS, scn=256, unit="ids", **common),
-        "rep_4_at_256": metrics.signature("rep", n=4, len=LONG, unit="ids", **common),
-    }
-    return fixed | columns.signatures
+def bleu_signature_of(name: str, preset: Preset, fields: dict[str, Any], count: int) -> str:
+    """Signature of a BLEU over `count` texts."""
+    return metrics.bleu_signature(name, preset.smoothing, **fields, N=count)
+
+
+def generation_of(record: dict[str, Any], texts_fingerprint: str, model: str = "") -> Generation:
+    """The header of the records that a logged value of `texts` belongs to."""
+    names = ("tokenizer", "decoding", "blocker", "seed", "dtype")
+    return Generation(model=model, texts=texts_fingerprint, **{name: record[name] for name in names})
+
+
+def continuation_of(record: dict[str, Any]) -> Continuation:
+    """The continuation record in a logged value of `texts`."""
+    return Continuation(**{field.name: record[field.name] for field in fields(Continuation)})
 
 
 def _repetition(ids: list[int] | None) -> dict[str, float | None]:

@@ -64,10 +64,10 @@ def score_request(doc: dict, metadata: tuple) -> Instance:
 
 
 def hyperfit_continue(lm: LM, requests: Sequence[Instance]) -> list[dict[str, Any]]:
-    """Answer each request with the fields of a `records.Continuation` and the tokenizer's fingerprint.
+    """Answer each request with the fields of a `records.Continuation` and those of its `Generation`.
 
     `generated_ids` is None for a model that gives only text. With citation blocking, `blocker` holds
-    what it did over the whole batch of requests.
+    what it did over all requests of the call.
     """
     return _once_each(requests, lambda group: _continue_group(lm, group))
 
@@ -123,19 +123,25 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
         from ..citation import CitationBlocker, CitationIndex
 
         blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer))
+    decoding = Decoding(LONG, **options)
     with tqdm(total=len(passages), desc="Continuing contexts", disable=lm.rank != 0) as bar:
         records = continue_passages(
             lm.model,
             lm.tokenizer,
             passages,
-            Decoding(LONG, **options),
+            decoding,
             prefix=_prefix(lm),
             blocker=blocker,
             batch_size=_batch_size(lm),
             progress=bar.update,
         )
-    described = describe_blocker(blocker)
-    return [{**asdict(record), "blocker": described} for record in records]
+    common = {
+        "decoding": decoding.describe(),
+        "blocker": describe_blocker(blocker),
+        "seed": settings.seed,
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+    }
+    return [{**asdict(record), **common} for record in records]
 
 
 def _as_text(lm: LM, passages: list[Passage], settings: ContinueSettings) -> list[dict[str, Any]]:
@@ -170,7 +176,10 @@ def _as_text(lm: LM, passages: list[Passage], settings: ContinueSettings) -> lis
             "generated_text": long_text,
             "original_text_at_128": tokenizer.decode(original[:SHORT]),
             "generated_text_at_128": short_text,
+            "decoding": {"method": "sample" if settings.do_sample else "greedy", "max_new_tokens": LONG},
             "blocker": None,
+            "seed": settings.seed,
+            "dtype": "unknown",
         }
         for passage, (context, original), text, long_text, short_text in zip(
             passages, cuts, contexts, generated[LONG], generated[SHORT], strict=True

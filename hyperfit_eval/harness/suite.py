@@ -3,14 +3,14 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import HyperfitError
 from ..files import write_text
-from ..records import Continuation, Generation, write_continuations
+from ..records import write_continuations
 from .stderr import f1_stderr, mcc_stderr
 
 DEFAULT_TASKS = ("hyperfit_openended", "mmlu", "glue")
@@ -102,21 +102,11 @@ def _write(suite: Suite, results: dict[str, Any], samples: dict[str, list[dict]]
 
 
 def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[dict], stamp: str) -> None:
-    if rows[0]["generated_ids"] is None:
-        return
-    config = results["configs"][task]
-    generation = Generation(
-        model=suite.model,
-        tokenizer=rows[0]["tokenizer"],
-        decoding=config["generation_kwargs"],
-        blocker=rows[0]["blocker"],
-        seed=int(config["metadata"].get("seed", 0)),
-        dtype=str(results["config"].get("model_dtype", "")),
-        texts=config["metadata"]["texts_fingerprint"],
-        versions=versions(),
-    )
-    names = Continuation.__dataclass_fields__
-    records = [Continuation(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["id"])]
+    from .columns import continuation_of, generation_of
+
+    fingerprint = results["configs"][task]["metadata"]["texts_fingerprint"]
+    generation = replace(generation_of(rows[0], fingerprint, suite.model), versions=versions())
+    records = [continuation_of(row) for row in sorted(rows, key=lambda row: row["id"])]
     write_continuations(suite.output / f"continuations_{task}_{stamp}.jsonl", generation, records)
 
 

@@ -1,11 +1,31 @@
 """Exact corpus metrics: pure functions of token ids or words, on numpy and scipy alone (docs/metrics.md)."""
 
 from .bleu import Smoothing, pairwise_bleu, self_bleu
-from .dataset_bleu import dataset_bleu
+from .dataset import dataset_bleu
+from .measure import TrainingSet
 from .overlap import longest_overlap, novelty_curve, overlap_rate
-from .repetition import compression_ratio, distinct_n, diversity, repetition, ttr_curve, type_token_ratio, zipf_slope
+from .repetition import (
+    compression_ratio,
+    distinct_n,
+    diversities,
+    diversity,
+    repetition,
+    repetitions,
+    ttr_curve,
+    type_token_ratio,
+    zipf_slope,
+)
+from .score import compare_records, score_records
 from .signature import PRESETS, bleu_signature, signature
-from .statistics import Difference, Interval, mean_interval, paired_test, self_bleu_interval, self_bleu_paired_test
+from .statistics import (
+    Difference,
+    Interval,
+    holm,
+    mean_interval,
+    paired_test,
+    self_bleu_interval,
+    self_bleu_paired_test,
+)
 from .tokens import TokenRows
 
 __all__ = [
@@ -14,11 +34,15 @@ __all__ = [
     "Interval",
     "Smoothing",
     "TokenRows",
+    "TrainingSet",
     "bleu_signature",
+    "compare_records",
     "compression_ratio",
     "dataset_bleu",
     "distinct_n",
+    "diversities",
     "diversity",
+    "holm",
     "longest_overlap",
     "mean_interval",
     "novelty_curve",
@@ -26,6 +50,8 @@ __all__ = [
     "paired_test",
     "pairwise_bleu",
     "repetition",
+    "repetitions",
+    "score_records",
     "self_bleu",
     "self_bleu_interval",
     "self_bleu_paired_test",

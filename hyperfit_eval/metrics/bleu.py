@@ -42,6 +42,11 @@ class Smoothing:
         elif self.method == "floor" and self.value > 1:
             raise HyperfitError(f"smooth_value {self.value}, 'floor' would count a miss above a match; at most 1")
 
+    def as_arguments(self) -> dict[str, str | float | bool | None]:
+        """Keyword arguments for the functions of this package, and for `sacrebleu.metrics.BLEU`."""
+        value = None if SMOOTHING_DEFAULTS[self.method] is None else self.value
+        return {"smooth_method": self.method, "smooth_value": value, "effective_order": self.effective_order}
+
 
 def scores(
     matches: Sequence[np.ndarray], lengths: np.ndarray, reference_lengths: np.ndarray, smoothing: Smoothing

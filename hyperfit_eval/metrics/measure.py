@@ -1,7 +1,9 @@
 """Every metric of one set of continuations, one value a text, before means and intervals are taken."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,20 +11,21 @@ import numpy as np
 from ..errors import HyperfitError
 from ..records import CONTEXT_TOKENS, LONG, SHORT, Continuation, Generation
 from .bleu import pairwise_bleu
-from .dataset_bleu import dataset_bleu
+from .dataset import dataset_bleu
 from .overlap import longest_overlap, novelty_curve
 from .repetition import compression_ratio, distinct_n, diversities, repetitions, ttr_curve, zipf_slope
 from .signature import PRESETS, Preset, bleu_signature, signature
-from .tokens import Corpus, Progress
+from .tokens import Corpus
 
 Report = Callable[[str, int, int], None]
 """Told (what is being computed, done, total) during long work."""
 
 SCENARIOS = {128: SHORT, 256: LONG}
 """Continuation tokens of the paper's scenarios, which are named by the length with the context."""
-WINDOW = 96
+TTR_WINDOW = 96
 OVERLAP_TOKENS = 5
 NOVELTY_ORDERS = 64
+NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class TrainingSet:
     Attributes:
         rows: the blocks as token ids, see `Corpus`.
         texts: the same blocks as texts, for the preset `paper`.
-        tokenizer: fingerprint; ids are only compared with those of the same tokenizer.
+        tokenizer: fingerprint; ids are compared only with those of the same tokenizer.
         fingerprint: of the blocks.
     """
 
@@ -41,6 +44,11 @@ class TrainingSet:
     tokenizer: str
     fingerprint: str
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a signature says of it."""
+        return {"rows": len(self.rows), "data": self.fingerprint}
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -48,8 +56,8 @@ class Texts:
 
     Attributes:
         ids: at least 96 token ids each.
-        texts, short_texts: of all ids, and of the first 96.
-        recipe: fields that every signature of these texts holds.
+        texts, short_texts: of all the ids, and of the first 96.
+        recipe: fields of every signature of these texts.
     """
 
     ids: list[list[int]]
@@ -66,16 +74,14 @@ class Texts:
         """The first `length` ids of each text."""
         return [ids[:length] for ids in self.ids]
 
-    def words(self) -> list[list[str]]:
-        """Whitespace words of the first 96 tokens of each text."""
-        return [text.split() for text in self.short_texts]
+    def rows(self, preset: Preset) -> list[list[int]] | list[list[str]]:
+        """The first 96 tokens of each text in the preset's unit."""
+        return [text.split() for text in self.short_texts] if preset.unit == "words" else self.heads(SHORT)
 
     def subset(self, members: np.ndarray) -> "Texts":
         """Some of the texts, by number."""
-        ids, texts, short_texts = (
-            [column[i] for i in members] for column in (self.ids, self.texts, self.short_texts)
-        )
-        return Texts(ids, texts, short_texts, self.recipe)
+        columns = ([column[i] for i in members] for column in (self.ids, self.texts, self.short_texts))
+        return Texts(*columns, self.recipe)
 
 
 @dataclass(frozen=True)
@@ -84,16 +90,16 @@ class Measured:
 
     Attributes:
         values: one for each text, shape (N,), or why there are none.
-        unit: "%", "BLEU", "tokens" or "ratio".
+        unit: "%", "BLEU" or "tokens".
         sign: from a number of texts to the signature of their mean.
-        words: made from words, and so comparable between tokenizers.
-        pairwise: for Self-BLEU the scores of all pairs, shape (N, N).
+        in_words: made from words, and so comparable between tokenizers.
+        pairwise: for Self-BLEU the scores of all pairs, shape (N, N); its mean needs them.
     """
 
     values: np.ndarray | str
     unit: str
     sign: Callable[[int], str]
-    words: bool = False
+    in_words: bool = False
     pairwise: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -113,77 +119,170 @@ def generated_texts(generation: Generation, records: Sequence[Continuation]) -> 
         "texts": generation.texts or None,
         "tok_hash": generation.tokenizer,
     }
-    ids = [record.generated_ids for record in records]
-    _check_lengths(records, ids, "generated", "rerun with --max-new-tokens 96 or more")
-    texts = [record.generated_text for record in records]
-    return Texts(ids, texts, [record.generated_text_at_128 for record in records], recipe)
+    _check_lengths({r.id: r.generated_ids for r in records}, "generated", "generate again with --max-new-tokens 96")
+    return Texts(
+        [record.generated_ids for record in records],
+        [record.generated_text for record in records],
+        [record.generated_text_at_128 for record in records],
+        recipe,
+    )
 
 
 def original_texts(generation: Generation, records: Sequence[Continuation]) -> Texts:
-    """The original continuations of the same contexts, the ceiling row; errors as in `generated_texts`."""
-    recipe = {
-        "ctx": CONTEXT_TOKENS,
-        "dec": "original",
-        "texts": generation.texts or None,
-        "tok_hash": generation.tokenizer,
-    }
-    ids = [record.original_ids for record in records]
-    _check_lengths(records, ids, "original", "choose longer evaluation texts")
-    texts = [record.original_text for record in records]
-    return Texts(ids, texts, [record.original_text_at_128 for record in records], recipe)
+    """The original continuations of the same contexts, the ceiling of the tables; errors as `generated_texts`."""
+    recipe = {"ctx": CONTEXT_TOKENS, "dec": "original", "texts": generation.texts or None}
+    _check_lengths({r.id: r.original_ids for r in records}, "original", "take longer evaluation texts")
+    return Texts(
+        [record.original_ids for record in records],
+        [record.original_text for record in records],
+        [record.original_text_at_128 for record in records],
+        recipe | {"tok_hash": generation.tokenizer},
+    )
 
 
-def measure(texts: Texts, training: TrainingSet | None, report: Report | None = None) -> dict[str, Measured]:
-    """All metrics that have a value for each text."""
+def measure(texts: Texts, training: TrainingSet | None = None, report: Report | None = None) -> dict[str, Measured]:
+    """All metrics that have a value for each text: repetition, Self-BLEU, Dataset BLEU and overlap.
+
+    Names are those of the report: `ttr_at_128`, `self_bleu` (preset `paper`), `self_bleu_token`, and so
+    on. Shares are in percent. Without a training set the metrics that need one are left out.
+    """
     measured: dict[str, Measured] = {}
     for scenario, length in SCENARIOS.items():
-        measured |= _repetition_metrics(texts, scenario, length)
+        measured |= _repetition(texts, scenario, length)
     for preset in PRESETS.values():
-        measured |= _bleu_metrics(texts, preset, training, report)
-    return measured | _overlap_metrics(texts, training, report)
+        measured |= _self_bleu(texts, preset, report)
+    if training:
+        for preset in PRESETS.values():
+            measured |= _dataset_bleu(texts, preset, training, report)
+        measured |= _overlap(texts, training, report)
+    return measured
 
 
 def whole_set(texts: Texts) -> dict[str, dict[str, Any]]:
-    """Metrics of a set of texts as a whole, which have no mean over texts and no interval.
+    """Metrics of a set of texts as a whole: no mean over texts, so no interval.
 
     They depend on the number of texts: compare sets of the same N.
     """
-    scenario, length = max((s, n) for s, n in SCENARIOS.items() if n <= texts.shortest)
+    length = max(n for n in SCENARIOS.values() if n <= texts.shortest)
     heads, entries = texts.heads(length), {}
 
-    def put(name: str, value: float, unit: str, **fields: Any) -> None:
-        recipe = {"unit": "ids", "scn": scenario, "len": length, **fields, "N": len(heads), **texts.recipe}
-        entries[name] = {"value": value, "n": len(heads), "unit": unit, "signature": signature(name, **recipe)}
+    def put(name: str, value: float, scale: str, **fields: Any) -> None:
+        recipe = {**fields, "N": len(heads), **texts.recipe}
+        entries[name] = {"value": value, "n": len(heads), "unit": scale, "signature": signature(name, **recipe)}
 
     for n in (1, 2, 3):
-        put(f"distinct_{n}", 100 * distinct_n(heads, n), "%")
-    if len({i for ids in heads for i in ids}) > 1:
-        put("zipf_slope", zipf_slope(heads), "slope", ranks=5000)
-    put("compression_ratio", compression_ratio(texts.short_texts), "ratio", **_COMPRESSION)
+        put(f"distinct_{n}", 100 * distinct_n(heads, n), "%", unit="ids", len=length)
+    if len({token for ids in heads for token in ids}) > 1:
+        put("zipf_slope", zipf_slope(heads), "slope", unit="ids", len=length, ranks=5000)
+    longest = max(map(len, texts.ids))
+    lengths = longest if longest == texts.shortest else f"{texts.shortest}-{longest}"
+    # The format is fixed, but not how hard an implementation looks for repetitions.
+    put("compression_ratio", compression_ratio(texts.texts), "ratio", len=lengths, zlib=zlib.ZLIB_RUNTIME_VERSION)
     return entries
 
 
-def curves(texts: Texts, training: TrainingSet | None, report: Report | None = None) -> dict[str, dict[str, Any]]:
-    """TTR against length (paper, Figure 9), and the share of n-grams that the training set lacks."""
-    entries: dict[str, dict[str, Any]] = {}
-    length = min(texts.shortest, LONG)
-    ratios = 100 * ttr_curve(texts.heads(length), WINDOW)
-    error = 1.96 * ratios.std(axis=0, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else np.full(ratios.shape[1], np.nan)
+def curves(texts: Texts, training: TrainingSet | None = None, report: Report | None = None) -> dict[str, Any]:
+    """Type-token ratio against length (paper, Figure 9), and the share of n-grams the training set lacks.
+
+    Returns:
+        {name: {"first": what the first value belongs to, "values", "unit", "n", "signature"}}; the
+        ratios with a normal interval for each length.
+    """
+    length, count = min(texts.shortest, LONG), len(texts.ids)
+    ratios = 100 * ttr_curve(texts.heads(length), TTR_WINDOW)
+    mean, common = ratios.mean(axis=0), {"N": count, **texts.recipe}
+    curve = {"first": TTR_WINDOW, "values": mean.tolist(), "unit": "%", "n": count}
+    curve["signature"] = signature("ttr", unit="ids", win=TTR_WINDOW, **common)
+    if count > 1:
+        half = NORMAL_95 * ratios.std(axis=0, ddof=1) / np.sqrt(count)
+        curve |= {"low": (mean - half).tolist(), "high": (mean + half).tolist(), "method": "normal|conf:0.95"}
+    entries = {"ttr_curve": curve}
+    if training and training.tokenizer == texts.recipe["tok_hash"]:
+        progress = partial(report, "novelty") if report else None
+        shares = 100 * novelty_curve(texts.heads(length), training.rows, NOVELTY_ORDERS, progress=progress)
+        recipe = {"unit": "ids", "len": length, **training.fields, **common}
+        entries["novelty"] = {"first": 1, "values": shares.tolist(), "unit": "%", "n": count}
+        entries["novelty"]["signature"] = signature("novelty", **recipe)
     return entries
 
 
-def _repetition_metrics(texts: Texts, scenario: int, length: int) -> dict[str, Measured]:
-    heads = texts.heads(length)
-    missing = f"{texts.shortest} tokens in the shortest text, {length} are needed" if texts.shortest < length else None
+def _repetition(texts: Texts, scenario: int, length: int) -> dict[str, Measured]:
+    names, values = ("ttr", "rep_2", "rep_3", "rep_4", "diversity"), {}
+    if texts.shortest < length:
+        values = dict.fromkeys(names, f"the shortest text has {texts.shortest} tokens, {length} are needed")
+    else:
+        heads = texts.heads(length)
+        values["ttr"] = 100 * ttr_curve(heads, TTR_WINDOW)[:, -1]
+        values |= {f"rep_{n}": 100 * repetitions(heads, n) for n in (2, 3, 4)}
+        values["diversity"] = 100 * diversities(heads)
+    fields = {"unit": "ids", "scn": scenario, "len": length}
+    return {
+        f"{name}_at_{scenario}": Measured(
+            values[name], "%", _signer(texts, name, **fields, win=TTR_WINDOW if name == "ttr" else None)
+        )
+        for name in names
+    }
 
-    def metric(compute: Callable[[], np.ndarray], name: str, **fields: Any) -> Measured:
-        def sign(count: int) -> str:
-            return signature(name, unit="ids", **fields, scn=scenario, N=count, **texts.recipe)
 
-        return Measured(missing or 100 * compute(), "%", sign)
+def _self_bleu(texts: Texts, preset: Preset, report: Report | None) -> dict[str, Measured]:
+    name, rows = f"self_bleu{preset.suffix}", texts.rows(preset)
+    sign = _signer(texts, "self_bleu", preset, unit=preset.unit, agg="max-pair", len=SHORT)
+    if len(rows) < 2:
+        return {name: Measured("1 text, Self-BLEU needs others to compare it with", "BLEU", sign)}
+    progress = partial(report, f"Self-BLEU of {preset.unit}") if report else None
+    pairwise = pairwise_bleu(rows, **preset.smoothing.as_arguments(), progress=progress)
+    return {name: Measured(pairwise.max(axis=1), "BLEU", sign, preset.unit == "words", pairwise)}
 
-    metrics = {f"ttr_at_{scenario}": metric(lambda: ttr_curve(heads, WINDOW)[:, -1], "ttr", win=WINDOW)}
-    for n in (2, 3, 4):
-        metrics[f"rep_{n}_at_{scenario}"] = metric(lambda n=n: repetitions(heads, n), "rep", n=n, len=length)
-    metrics[f"diversity_at_{scenario}"] = metric(lambda: diversities(heads), "diversity", len=length)
-    return metrics
+
+def _dataset_bleu(texts: Texts, preset: Preset, training: TrainingSet, report: Report | None) -> dict[str, Measured]:
+    name, in_words = f"dataset_bleu{preset.suffix}", preset.unit == "words"
+    fields = {"unit": preset.unit, "agg": "max-window", "len": SHORT, "win": SHORT, **training.fields}
+    sign = _signer(texts, "dataset_bleu", preset, **fields)
+    if not in_words and training.tokenizer != texts.recipe["tok_hash"]:
+        return {name: Measured(_OTHER_TOKENIZER, "BLEU", sign)}
+    corpus = [text.split() for text in training.texts] if in_words else training.rows
+    progress = partial(report, f"Dataset BLEU of {preset.unit}") if report else None
+    values = dataset_bleu(texts.rows(preset), corpus, SHORT, **preset.smoothing.as_arguments(), progress=progress)
+    return {name: Measured(values, "BLEU", sign, in_words)}
+
+
+def _overlap(texts: Texts, training: TrainingSet, report: Report | None) -> dict[str, Measured]:
+    """Longest overlap of the first 96 tokens (Table 2), and whether 224 overlap by more than 5 (Table 5)."""
+    known = training.tokenizer == texts.recipe["tok_hash"]
+    overlaps: dict[int, np.ndarray | str] = {}
+    for length in SCENARIOS.values():
+        if not known:
+            overlaps[length] = _OTHER_TOKENIZER
+        elif texts.shortest < length:
+            overlaps[length] = f"the shortest text has {texts.shortest} tokens, {length} are needed"
+        else:
+            progress = partial(report, f"overlap of {length} tokens") if report else None
+            overlaps[length] = longest_overlap(texts.heads(length), training.rows, progress=progress)
+    rate = overlaps[LONG]
+    if not isinstance(rate, str):
+        rate = 100.0 * (rate > OVERLAP_TOKENS)
+    fields = {"unit": "ids", **training.fields}
+    sign = _signer(texts, "dataset_overlap", agg="longest", len=SHORT, **fields)
+    sign_rate = _signer(texts, "overlap_rate", more_than=OVERLAP_TOKENS, len=LONG, **fields)
+    return {
+        "dataset_overlap": Measured(overlaps[SHORT], "tokens", sign),
+        "overlap_rate": Measured(rate, "%", sign_rate),
+    }
+
+
+_OTHER_TOKENIZER = "the training set was cut with another tokenizer"
+
+
+def _signer(texts: Texts, name: str, preset: Preset | None = None, **fields: Any) -> Callable[[int], str]:
+    """The signature of a metric as a function of the number of texts."""
+    if preset:
+        return lambda count: bleu_signature(name, preset.smoothing, **fields, N=count, **texts.recipe)
+    return lambda count: signature(name, **fields, N=count, **texts.recipe)
+
+
+def _check_lengths(ids: dict[str, list[int]], side: str, advice: str) -> None:
+    if not ids:
+        raise HyperfitError("no continuation records, at least one is needed")
+    for name, row in ids.items():
+        if len(row) < SHORT:
+            raise HyperfitError(f"{name}: {len(row)} {side} tokens, the metrics need {SHORT}; {advice}")

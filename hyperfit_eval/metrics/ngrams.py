@@ -96,8 +96,7 @@ class GramIndex:
     def own(self, order: int) -> Grams:
         """The n-grams of the sequences themselves."""
         while len(self._own) < order:
-            n = len(self._own)
-            first, keys = self._pairs(self._own[-1], n)
+            first, keys = _pairs(self._own[-1], self._counts[-1])
             distinct, ids = np.unique(keys, return_inverse=True)
             self._keys.append(distinct)
             self._add(Grams(self._own[-1].places[first], ids.astype(np.int32)), len(distinct))
@@ -118,7 +117,7 @@ class GramIndex:
         self.own(order + 1)
         while len(self._tables) < order:
             self._tables.append(PairTable(self._keys[len(self._tables)]))
-        first, keys = self._pairs(grams, order)
+        first, keys = _pairs(grams, self._counts[order - 1])
         found, ids = self._tables[order - 1].find(keys)
         return Grams(grams.places[first[found]], ids)
 
@@ -131,10 +130,28 @@ class GramIndex:
         self._own.append(grams)
         self._counts.append(count)
 
-    def _pairs(self, grams: Grams, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the n-grams that another one follows at the next place, and keys of these pairs."""
-        first = np.flatnonzero(np.diff(grams.places) == 1)
-        return first, grams.ids[first].astype(np.int64) * self._counts[order - 1] + grams.ids[first + 1]
+
+def longer_grams(own: Grams, grams: Grams, count: int) -> tuple[Grams, Grams, int]:
+    """From the n-grams of some sequences, and their places in a text, to those one token longer.
+
+    Args:
+        own, grams: in the sequences, and in the text.
+        count: of distinct n-grams.
+    Returns:
+        The same for n + 1.
+    """
+    own_first, own_keys = _pairs(own, count)
+    distinct, own_ids = np.unique(own_keys, return_inverse=True)
+    first, keys = _pairs(grams, count)
+    found, ids = PairTable(distinct).find(keys)
+    longer_own = Grams(own.places[own_first], own_ids.astype(np.int32))
+    return longer_own, Grams(grams.places[first[found]], ids), len(distinct)
+
+
+def _pairs(grams: Grams, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which n-grams are followed by another at the next place, and a key for each such pair, int64."""
+    first = np.flatnonzero(np.diff(grams.places) == 1)
+    return first, grams.ids[first].astype(np.int64) * count + grams.ids[first + 1]
 
 
 def lay_out(codes: np.ndarray, lengths: np.ndarray) -> np.ndarray:

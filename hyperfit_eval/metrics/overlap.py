@@ -5,8 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import HyperfitError
-from .ngrams import GramIndex, lay_out, row_starts
+from .ngrams import GramIndex, Grams, lay_out, longer_grams, row_starts
 from .tokens import CHUNK_TOKENS, Chunk, Corpus, Progress, TokenRows, encode_with_corpus
+
+_NUMBERED_ORDERS = 4
+"""Up to this order all n-grams of the sequences are numbered, once; beyond, those that a chunk holds."""
 
 
 def longest_overlap(
@@ -42,9 +45,7 @@ def longest_overlap(
     return best, np.where(best[:, None] > 0, places, -1)
 
 
-def overlap_rate(
-    sequences: Corpus, corpus: Corpus, min_tokens: int = 5, *, progress: Progress | None = None
-) -> float:
+def overlap_rate(sequences: Corpus, corpus: Corpus, min_tokens: int = 5, *, progress: Progress | None = None) -> float:
     """Share of the sequences that overlap with the corpus by more than `min_tokens` tokens (paper, Table 5).
 
     Returns:
@@ -113,15 +114,21 @@ def _find_matches(sequences: Corpus, corpus: Corpus, progress: Progress | None) 
 def _extend_matches(index: GramIndex, chunk: Chunk, lengths: np.ndarray, positions: np.ndarray) -> None:
     """Raise the match lengths at all places of the sequences to those with a chunk of the corpus."""
     starts = row_starts(chunk.lengths)
-    grams, order = index.first_order(lay_out(chunk.codes, chunk.lengths)), 1
+    own, order = index.own(1), 1
+    grams, count = index.first_order(lay_out(chunk.codes, chunk.lengths)), index.count(1)
     while len(grams.places):
-        first_place = np.full(index.count(order), -1)
+        first_place = np.full(count, -1)
         first_place[grams.ids[::-1]] = grams.places[::-1]  # the last assignment, of the first place, stays
-        own = index.own(order)
         matched = first_place[own.ids]
         longer = np.flatnonzero((matched >= 0) & (lengths[own.places] < order))
         place = matched[longer]
         row = np.searchsorted(starts, place, side="right") - 1
         lengths[own.places[longer]] = order
         positions[own.places[longer]] = chunk.begins[row] + place - starts[row]
-        grams, order = index.next_order(grams, order), order + 1
+        if order < _NUMBERED_ORDERS:
+            grams, order = index.next_order(grams, order), order + 1
+            own, count = index.own(order), index.count(order)
+        else:
+            kept = matched >= 0
+            own, grams, count = longer_grams(Grams(own.places[kept], own.ids[kept]), grams, count)
+            order += 1

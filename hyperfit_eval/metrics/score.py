@@ -1,65 +1,16 @@
-"""From continuation records to a table of metrics: every mean with its interval and its signature."""
+"""Tables of metrics from continuation records: every mean with its interval and its signature."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import HyperfitError
 from ..records import Continuation, Generation
-from . import repetition as rep
-from .bleu import Smoothing, pairwise_bleu
-from .dataset_bleu import dataset_bleu
-from .overlap import longest_overlap, novelty_curve
-from .signature import PRESETS, bleu_signature, signature
-from .statistics import mean_interval, self_bleu_interval
-from .tokens import Corpus, integer_rows
-
-Decode = Callable[[Sequence[int]], str]
-Report = Callable[[str, int, int], None]
-"""Called with (what is being computed, done, total)."""
-
-CONTEXT = 32
-WINDOW = 96
-"""Tokens of the texts in Table 2, and of the type-token ratio's window."""
-SCENARIOS = {128: 96, 256: 224}
-"""Continuation tokens of each scenario: its length less the context."""
-NEEDS_DECODE = "needs the tokenizer, to cut the texts at 96 tokens"
-NEEDS_CORPUS = "needs the training blocks"
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The blocks that a model was trained on, to compare its texts with.
-
-    Attributes:
-        rows: the blocks as token ids, see `Corpus`.
-        texts: the same blocks as texts, for the preset `paper`; None leaves that preset out.
-        fingerprint: of the blocks, for the signatures.
-    """
-
-    rows: Corpus
-    texts: Sequence[str] | None = None
-    fingerprint: str | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One metric of a set of texts.
-
-    Attributes:
-        values: one for each text, shape (N,); or why there are none.
-        unit: of the values, as printed.
-        sign: the signature for a number of texts.
-        pairwise: for Self-BLEU the pairs, shape (N, N), whose row maxima are the values.
-    """
-
-    values: np.ndarray | str
-    unit: str
-    sign: Callable[[int], str]
-    pairwise: np.ndarray | None = None
+from .bleu import pairwise_bleu
+from .measure import Measured, Report, Texts, TrainingSet, curves, generated_texts, measure, original_texts, whole_set
+from .signature import PRESETS
+from .statistics import holm, mean_interval, paired_test, self_bleu_interval, self_bleu_paired_test
 
 
 def score_records(
@@ -67,40 +18,170 @@ def score_records(
     records: Sequence[Continuation],
     *,
     training: TrainingSet | None = None,
-    decode: Decode | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """All metrics of the generated and of the original continuations.
+    """All metrics of the generated and of the original continuations, ready for JSON.
 
     Args:
         generation: how the records came to be; it goes into the signatures.
         records: continuations of at least 96 tokens each.
-        training: the training set, for Dataset BLEU, overlap and novelty.
-        decode: ids to text, for the words of the first 96 tokens; not needed where a text is no longer.
-        report: told of the progress of long work.
+        training: the training set, for Dataset BLEU, overlap and novelty; None leaves these out.
+        report: told (what, done, total) during long work.
     Returns:
-        {"contexts": N, "sources": {source: N}, "generated": tables, "original": tables}, ready for JSON.
-        Tables map "all" and each source to {metric: {"mean", "low", "high", "max", "n", "unit",
-        "method", "signature"}}; a metric that cannot be had is {"unavailable": why}. Metrics of a
-        whole set have "value", curves have "values".
+        {"contexts": N, "sources": {source: N}, "generated": tables, "original": tables}, where tables
+        map "all" and each source to {metric: entry}. An entry is
+        {"mean", "low", "high", "max", "n", "unit", "method", "signature"}; for a metric of the whole set
+        {"value", "n", "unit", "signature"}; for a curve, in "all" alone, {"first", "values", ...}; for
+        what cannot be had {"unavailable": why}.
     Raises:
-        HyperfitError: no records, or one that is too short.
+        HyperfitError: no records, or a continuation that is too short.
     """
-    sources = np.array([record.source for record in records])
+    sides = {"generated": generated_texts(generation, records), "original": original_texts(generation, records)}
+    groups = _groups(records)
     tables: dict[str, Any] = {
         "contexts": len(records),
-        "sources": {str(source): int(np.sum(sources == source)) for source in np.unique(sources)},
+        "sources": {group: len(members) for group, members in groups.items() if group != "all"},
     }
-    for which in ("generated", "original"):
-        named = partial(report, which) if report else None
-        texts = Texts.of(records, which, decode)
-        measured = measure(texts, recipe(generation, which), training, named and _joined(named))
-        groups = {"all": np.arange(len(records))}
-        groups |= {source: np.flatnonzero(sources == source) for source in tables["sources"]}
-        tables[which] = {
-            group: {name: summarize(metric, members) for name, metric in measured.items()}
-            | whole_set(texts.only(members), recipe(generation, which))
+    for side, texts in sides.items():
+        progress = _named(report, side)
+        measured = measure(texts, training, progress)
+        tables[side] = {
+            group: {name: _entry(metric, members) for name, metric in measured.items()}
+            | whole_set(texts.subset(members))
             for group, members in groups.items()
         }
-        tables[which]["all"] |= curves(texts, recipe(generation, which), training)
+        tables[side]["all"] |= curves(texts, training, progress)
     return tables
+
+
+def compare_records(
+    run_a: tuple[Generation, Sequence[Continuation]],
+    run_b: tuple[Generation, Sequence[Continuation]],
+    *,
+    training: TrainingSet | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Paired differences of two models on the same contexts, A minus B, ready for JSON.
+
+    Args:
+        run_a, run_b: how the records came to be, and the records; both of the same contexts, in any order.
+        training, report: as in `score_records`.
+    Returns:
+        {"contexts": N, "sources": {source: N}, "all" and each source: {metric: entry}}. An entry is
+        {"a", "b", "difference", "low", "high", "p_value", "p_holm", "n", "unit", "method",
+        "signature_a", "signature_b"}, with a and b the means and p_holm corrected for the number of metrics of the
+        table; or {"unavailable": why}.
+    Raises:
+        HyperfitError: different contexts, no records, or a continuation that is too short.
+    """
+    (generation_a, records_a), (generation_b, records_b) = run_a, run_b
+    records_b = _in_order_of(records_a, records_b)
+    texts_a, texts_b = generated_texts(generation_a, records_a), generated_texts(generation_b, records_b)
+    measured_a = measure(texts_a, training, _named(report, "A"))
+    measured_b = measure(texts_b, training, _named(report, "B"))
+    same_tokenizer = generation_a.tokenizer == generation_b.tokenizer
+    joint = _joint_pairs(texts_a, texts_b, same_tokenizer)
+    groups = _groups(records_a)
+    tables: dict[str, Any] = {
+        "contexts": len(records_a),
+        "sources": {group: len(members) for group, members in groups.items() if group != "all"},
+    }
+    for group, members in groups.items():
+        table = {}
+        for name, a in measured_a.items():
+            if same_tokenizer or a.in_words:
+                table[name] = _difference(a, measured_b[name], joint.get(name), members)
+            else:
+                table[name] = {"unavailable": "the models have different tokenizers"}
+        tested = [entry for entry in table.values() if "p_value" in entry]
+        for entry, p_value in zip(tested, holm([entry["p_value"] for entry in tested]), strict=True):
+            entry["p_holm"] = p_value
+        tables[group] = table
+    return tables
+
+
+def _groups(records: Sequence[Continuation]) -> dict[str, np.ndarray]:
+    """Numbers of all records, and of those of each source in the order of their appearance."""
+    sources = [record.source for record in records]
+    if "all" in sources:
+        raise HyperfitError("source 'all': the name stands for all sources together; rename it")
+    by_source = {s: np.flatnonzero([s == source for source in sources]) for s in dict.fromkeys(sources)}
+    return {"all": np.arange(len(records)), **by_source}
+
+
+def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
+    """Mean over some of the texts; Self-BLEU is computed anew within them."""
+    reason = _too_few(metric, members)
+    if reason:
+        return {"unavailable": reason}
+    if metric.pairwise is not None:
+        pairwise = metric.pairwise[np.ix_(members, members)]
+        interval, highest = self_bleu_interval(pairwise), pairwise.max()
+    else:
+        values = metric.values[members]
+        interval, highest = mean_interval(values), values.max()
+    recipe = {"unit": metric.unit, "signature": metric.sign(len(members))}
+    return {**interval.as_dict(), "max": float(highest), **recipe}
+
+
+def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.ndarray) -> dict[str, Any]:
+    reason = _too_few(a, members) or _too_few(b, members)
+    if reason:
+        return {"unavailable": reason}
+    if joint is None:
+        values_a, values_b = a.values[members], b.values[members]
+        result = paired_test(values_a, values_b)
+    else:
+        both = np.concatenate([members, members + len(joint) // 2])
+        pairwise = joint[np.ix_(both, both)]
+        result, count = self_bleu_paired_test(pairwise), len(members)
+        values_a, values_b = pairwise[:count, :count].max(axis=1), pairwise[count:, count:].max(axis=1)
+    return {
+        "a": float(values_a.mean()),
+        "b": float(values_b.mean()),
+        **result.as_dict(),
+        "unit": a.unit,
+        "signature_a": a.sign(len(members)),
+        "signature_b": b.sign(len(members)),
+    }
+
+
+def _too_few(metric: Measured, members: np.ndarray) -> str | None:
+    """Why there is no mean with an interval, or None."""
+    if isinstance(metric.values, str):
+        return metric.values
+    needed = 2 if metric.pairwise is None else 3
+    return f"{len(members)} texts, an interval needs {needed}" if len(members) < needed else None
+
+
+def _joint_pairs(texts_a: Texts, texts_b: Texts, same_tokenizer: bool) -> dict[str, np.ndarray]:
+    """BLEU of all pairs among the texts of both models, by metric."""
+    return {
+        f"self_bleu{preset.suffix}": pairwise_bleu(
+            texts_a.rows(preset) + texts_b.rows(preset), **preset.smoothing.as_arguments()
+        )
+        for preset in PRESETS.values()
+        if same_tokenizer or preset.unit == "words"
+    }
+
+
+def _in_order_of(records_a: Sequence[Continuation], records_b: Sequence[Continuation]) -> list[Continuation]:
+    by_id = {record.id: record for record in records_b}
+    missing = [record.id for record in records_a if record.id not in by_id]
+    extra = sorted(set(by_id) - {record.id for record in records_a})
+    if missing or extra:
+        example, lacking = (missing[0], "second") if missing else (extra[0], "first")
+        raise HyperfitError(
+            f"{len(missing) + len(extra)} contexts are in one run only, such as '{example}', which the {lacking} run "
+            "lacks; compare runs over the same texts"
+        )
+    for record in records_a:
+        if record.context_text != by_id[record.id].context_text:
+            raise HyperfitError(f"context '{record.id}' differs between the runs; compare runs over the same texts")
+    return [by_id[record.id] for record in records_a]
+
+
+def _named(report: Report | None, side: str) -> Report | None:
+    if report is None:
+        return None
+    return lambda what, done, total: report(f"{side}: {what}", done, total)

@@ -21,6 +21,7 @@ from ..errors import HyperfitError
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+_NEAREST = 32
 
 
 @dataclass(frozen=True)
@@ -146,16 +147,12 @@ def self_bleu_paired_test(
     count = len(_square(pairwise)) // 2
     if 2 * count != len(pairwise):
         raise HyperfitError(f"{len(pairwise)} texts; a paired test needs as many of A as of B")
-    own_a, own_b = np.arange(count), np.arange(count, 2 * count)
     mean_a, pseudo_a = _jackknife(pairwise[:count, :count])
     mean_b, pseudo_b = _jackknife(pairwise[count:, count:])
     half = _half_width(pseudo_a - pseudo_b, confidence)
-    generator = np.random.default_rng(seed)
-    gaps = np.empty(resamples)
-    for number in range(resamples):
-        swap = generator.integers(0, 2, size=count) == 1
-        first, second = np.where(swap, own_b, own_a), np.where(swap, own_a, own_b)
-        gaps[number] = _mean_of_maxima(pairwise, first) - _mean_of_maxima(pairwise, second)
+    swaps = np.random.default_rng(seed).integers(0, 2, size=(resamples, count)).astype(bool)
+    nearest = np.argsort(-pairwise, axis=1)[:, :_NEAREST]
+    gaps = np.array([_gap(pairwise, nearest, np.concatenate([swap, ~swap])) for swap in swaps])
     gap = mean_a - mean_b
     method = _method("label-swap+jackknife", confidence, resamples, seed)
     return Difference(gap, gap - half, gap + half, _p_value(gap, gaps), count, method)
@@ -192,8 +189,21 @@ def _half_width(pseudo_values: np.ndarray, confidence: float) -> float:
     return float(quantile * stats.sem(pseudo_values))
 
 
-def _mean_of_maxima(pairwise: np.ndarray, texts: np.ndarray) -> float:
-    return float(pairwise[texts[:, None], texts].max(axis=1).mean())
+def _gap(pairwise: np.ndarray, nearest: np.ndarray, second: np.ndarray) -> float:
+    """Mean Self-BLEU of one half of the texts less that of the other half.
+
+    Args:
+        pairwise: shape (2N, 2N).
+        nearest: the texts with the highest scores for each text, highest first, shape (2N, K).
+        second: whether a text is in the other half, shape (2N,).
+    """
+    together = second[nearest] == second[:, None]
+    rank = together.argmax(axis=1)
+    every = np.arange(len(pairwise))
+    best = pairwise[every, nearest[every, rank]]
+    for text in np.flatnonzero(~together[every, rank]):  # all K nearest are in the other half: look at the rest
+        best[text] = pairwise[text, second == second[text]].max()
+    return float(best[~second].mean() - best[second].mean())
 
 
 def _bca(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
@@ -209,7 +219,7 @@ def _bca(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tu
 def _p_value(observed: float, permuted: np.ndarray) -> float:
     """Share of differences as far from 0 as the observed one, which is counted too (Phipson and Smyth, 2010)."""
     as_far = np.count_nonzero(np.abs(permuted) >= abs(observed) * (1 - 1e-12))
-    return (as_far + 1) / (len(permuted) + 1)
+    return float(as_far + 1) / (len(permuted) + 1)
 
 
 def _method(name: str, confidence: float, resamples: int, seed: int) -> str:

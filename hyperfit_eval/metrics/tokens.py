@@ -155,18 +155,19 @@ def encode_with_corpus(sequences: Corpus, corpus: Corpus) -> tuple[TokenRows, in
         HyperfitError: no corpus tokens, words on one side and ids on the other, or see `integer_rows`.
     """
     rows, corpus_rows = integer_rows(sequences, "sequences"), integer_rows(corpus, "corpus")
-    if len(corpus) == 0 or not (any(map(len, corpus)) if corpus_rows is None else len(corpus_rows.tokens)):
+    if corpus_rows is not None and len(corpus_rows.tokens) == 0:
         raise HyperfitError("corpus: no tokens; give the rows of the training set")
-    if (rows is None) != (corpus_rows is None) and any(map(len, sequences)):
-        units = ("words", "ids") if rows is None else ("ids", "words")
-        raise HyperfitError(f"sequences hold {units[0]} and the corpus {units[1]}; give both in the same unit")
-    if rows is None or corpus_rows is None:
-        vocabulary = _word_codes(sequences)
-        coded = EncodedCorpus(_encode_words(corpus, vocabulary), np.asarray)
-        return _encode_words(sequences, vocabulary), len(vocabulary), coded
-    ids = _distinct(rows.tokens)
-    encode = _encoder(ids)
-    return TokenRows(encode(rows.tokens), rows.offsets), len(ids), EncodedCorpus(corpus_rows, encode)
+    if rows is not None and corpus_rows is not None:
+        ids = _distinct(rows.tokens)
+        encode = _encoder(ids)
+        return TokenRows(encode(rows.tokens), rows.offsets), len(ids), EncodedCorpus(corpus_rows, encode)
+    if corpus_rows is not None or (rows is not None and len(rows.tokens)):
+        ours, theirs = ("words", "ids") if rows is None else ("ids", "words")
+        raise HyperfitError(f"sequences hold {ours} and the corpus {theirs}; give both in the same unit")
+    # Sequences without a token may be ids or words: `rows` then holds none.
+    vocabulary = {} if rows is not None else _word_codes(sequences)
+    coded = TokenRows(rows.tokens.astype(np.int32), rows.offsets) if rows else _encode_words(sequences, vocabulary)
+    return coded, len(vocabulary), EncodedCorpus(_encode_words(corpus, vocabulary), np.asarray)
 
 
 def integer_rows(sequences: Corpus, name: str) -> TokenRows | None:
@@ -193,12 +194,13 @@ def integer_rows(sequences: Corpus, name: str) -> TokenRows | None:
 
 
 def _listed_rows(sequences: Sequence[Tokens], name: str) -> TokenRows | None:
-    for number, row in enumerate([sequences, *sequences]):
+    for place, row in [(name, sequences), *((f"{name}[{number}]", row) for number, row in enumerate(sequences))]:
         if isinstance(row, str | bytes):
-            place = f"{name}[{number - 1}]" if number else name
             raise HyperfitError(f"{place}: the text {row[:20]!r}, expected a list of tokens; split it into words")
+        if not isinstance(row, Sequence | np.ndarray):
+            raise HyperfitError(f"{place}: {row!r:.20}, expected a list or array of tokens")
         if isinstance(row, np.ndarray) and row.dtype != object and (row.ndim != 1 or row.dtype.kind not in "iuU"):
-            raise HyperfitError(f"{name}[{number - 1}]: {row.ndim}-D array of {row.dtype}, expected 1-D of integers")
+            raise HyperfitError(f"{place}: {row.ndim}-D array of {row.dtype}, expected 1-D of integers")
     if all(isinstance(row, np.ndarray) and row.dtype.kind in "iu" for row in sequences) and len(sequences):
         return TokenRows(np.concatenate(sequences), _offsets(sequences))
     kinds = set(map(type, chain.from_iterable(sequences)))

@@ -115,9 +115,7 @@ class _Search:
             bounds[some] = scores([m[some] for m in matches], self._lengths, references, self._smoothing)
         return bounds
 
-    def _score_pairs(
-        self, text: Text, rows: np.ndarray, sequences: np.ndarray, reference_lengths: np.ndarray
-    ) -> None:
+    def _score_pairs(self, text: Text, rows: np.ndarray, sequences: np.ndarray, reference_lengths: np.ndarray) -> None:
         """Score all windows of rows, shape (P,), each with one sequence, shape (P,)."""
         for start in range(0, len(rows), _PAIRS_AT_ONCE):
             row, sequence = rows[start : start + _PAIRS_AT_ONCE], sequences[start : start + _PAIRS_AT_ONCE]
