@@ -109,7 +109,9 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
             rows.append(row)
     assert header is not None
     if header.get("rows") != len(rows):
-        raise HyperfitError(f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off")
+        raise HyperfitError(
+            f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off"
+        )
     return header, rows
 
 

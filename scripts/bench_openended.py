@@ -63,7 +63,7 @@ def main() -> None:
         simple_evaluate(model=lm, tasks=[args.task], task_manager=manager, bootstrap_iters=2)
         seconds["task"].append(time.perf_counter() - started)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    print(f"{len(passages)} contexts, batches of {args.batch_size}, {args.rounds} rounds, {torch.get_num_threads()} threads")
+    print(f"{len(passages)} contexts in batches of {args.batch_size}, {torch.get_num_threads()} threads")
     print(f"| {'':4} | median s | ratio | all s |")
     print("|---|---|---|---|")
     for name, median in medians.items():

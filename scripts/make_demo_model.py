@@ -43,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--vocab_size", type=int, default=4096)
     parser.add_argument("--max_chars", type=int, default=60_000_000, help="characters read of each corpus")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action="store_true", help="bf16 autocast: faster where the CPU has AMX, slower elsewhere")
+    parser.add_argument(
+        "--bf16", action="store_true", help="bf16 autocast: faster where the CPU has AMX, slower elsewhere"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the decoder; pays off from some 500 steps on")
     return parser.parse_args()
 

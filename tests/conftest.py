@@ -21,8 +21,9 @@ def hub():
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    """A word-level tokenizer of 50 words; id 0 both opens and closes a text."""
-    words = "the cat sat on a mat and dog ran to see it was old red sun in sky with no one".split()
+    """A word-level tokenizer of 23 pieces; id 0 both opens and closes a text."""
+    sentence = "the cat sat on a mat and dog ran to see it was old red sun in sky with no one"
+    words = sentence.split()
     vocabulary = {"<|endoftext|>": 0, "<unk>": 1, **{word: i for i, word in enumerate(words, start=2)}}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

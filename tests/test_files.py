@@ -80,7 +80,7 @@ def test_other_kinds_of_files_are_refused(tmp_path):
         read_continuations(tmp_path / "missing.jsonl")
     empty = tmp_path / "empty.jsonl"
     empty.touch()
-    with pytest.raises(HyperfitError, match="empty.jsonl: empty, a hyperfit-eval/continuations file was expected"):
+    with pytest.raises(HyperfitError, match=r"empty\.jsonl: empty, a hyperfit-eval/continuations file was expected"):
         read_continuations(empty)
 
 
@@ -114,7 +114,7 @@ def test_written_files_have_the_usual_permissions(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(HyperfitError, match="cannot be written .*; choose another folder"):
+    with pytest.raises(HyperfitError, match=r"cannot be written .*; choose another folder"):
         files.write_text(tmp_path / "file" / "inside.json", "x")
 
 

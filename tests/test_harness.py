@@ -147,12 +147,14 @@ def test_a_model_without_tokenizer_is_one_line():
 
 
 def test_the_blocked_task_needs_an_index(hf):
-    with pytest.raises(HyperfitError, match=r"no citation_index.safetensors in the checkpoint .* `hyperfit index build`"):
+    with pytest.raises(
+        HyperfitError, match=r"no citation_index.safetensors in the checkpoint .* `hyperfit index build`"
+    ):
         evaluate(hf, f"{TASK}_blocked", metadata={"pretrained": str(ROOT)})
 
 
 def test_gen_kwargs_that_would_be_ignored_are_refused(hf):
-    with pytest.raises(HyperfitError, match="max_gen_toks=10: .* always makes 224 new tokens"):
+    with pytest.raises(HyperfitError, match=r"max_gen_toks=10: .* always makes 224 new tokens"):
         evaluate(hf, gen_kwargs={"max_gen_toks": 10})
     with pytest.raises(HyperfitError, match="--gen_kwargs num_beams: not used by"):
         evaluate(hf, gen_kwargs={"num_beams": 2})
@@ -167,7 +169,7 @@ def test_gen_kwargs_switch_on_sampling(hf, results):
 def test_unknown_texts_and_missing_files_are_refused(hf):
     with pytest.raises(HyperfitError, match="texts 'web' in the metadata"):
         evaluate(hf, metadata={"texts": "web"})
-    with pytest.raises(HyperfitError, match="training_set nowhere.jsonl: no such file"):
+    with pytest.raises(HyperfitError, match=r"training_set nowhere\.jsonl: no such file"):
         evaluate(hf, metadata={"training_set": "nowhere.jsonl"})
 
 
@@ -184,7 +186,9 @@ def test_two_processes_give_the_numbers_of_one(results, tiny_checkpoint, tmp_pat
     output = tmp_path / "two.json"
     subprocess.run([*command, str(tiny_checkpoint), str(output)], check=True, env=environment, capture_output=True)
     two = json.loads(output.read_text())
-    assert two["ids"] == [sample["texts"]["id"] for sample in sorted(results["samples"][TASK], key=lambda s: s["texts"]["id"])]
+    assert two["ids"] == [
+        sample["texts"]["id"] for sample in sorted(results["samples"][TASK], key=lambda s: s["texts"]["id"])
+    ]
     expected = values(results)
     for name, value in two["results"].items():
         name = name.removesuffix(",none")
@@ -211,9 +215,8 @@ def test_the_command_line_finds_the_task_and_writes_samples(tiny_checkpoint, tmp
 
 
 def test_the_command_line_refuses_in_one_line_with_status_2(tiny_checkpoint, tmp_path):
-    done = lm_eval(
-        "run", "--model", "hf", "--model_args", f"pretrained={tiny_checkpoint}", "--tasks", f"{TASK}_blocked", cwd=tmp_path
-    )  # fmt: skip
+    model = f"pretrained={tiny_checkpoint}"
+    done = lm_eval("run", "--model", "hf", "--model_args", model, "--tasks", f"{TASK}_blocked", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {tiny_checkpoint}: no citation_index.safetensors")

@@ -78,7 +78,7 @@ def test_dataset_bleu_by_hand():
 def test_clipping_by_hand():
     # "a a a a" against "a a b b": 2 of 4 unigrams, 1 of 3 bigrams, no trigram.
     expected = 100 * (2 / 4 * 1 / 3 * 0.1 / 2 * 0.1 / 1) ** (1 / 4)
-    scores = pairwise_bleu(["a a a a".split(), "a a b b".split()], smooth_method="floor")
+    scores = pairwise_bleu([["a", "a", "a", "a"], ["a", "a", "b", "b"]], smooth_method="floor")
     assert scores[0, 1] == pytest.approx(expected, abs=1e-9)
 
 

@@ -87,7 +87,7 @@ def test_novelty_curve_by_hand():
 
 
 def test_words_of_text():
-    lengths = longest_overlap(["to be or not".split()], ["it is to be or so".split()])
+    lengths = longest_overlap([["to", "be", "or", "not"]], [["it", "is", "to", "be", "or", "so"]])
     assert lengths.tolist() == [3]
 
 

@@ -27,7 +27,9 @@ def main() -> None:
     lm = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(checkpoint).eval(), tokenizer=tokenizer, batch_size=2)
     lm.accelerator, lm._rank, lm._world_size = accelerator, accelerator.process_index, 2
     manager = TaskManager(include_path=str(tasks_dir()), include_defaults=False)
-    results = simple_evaluate(model=lm, tasks=[TASK], limit=6, task_manager=manager, log_samples=True, bootstrap_iters=2)
+    results = simple_evaluate(
+        model=lm, tasks=[TASK], limit=6, task_manager=manager, log_samples=True, bootstrap_iters=2
+    )
     if accelerator.is_main_process:
         ids = sorted(sample["texts"]["id"] for sample in results["samples"][TASK])
         Path(output).write_text(json.dumps({"results": results["results"][TASK], "ids": ids}))

@@ -23,9 +23,11 @@ TABLE_2 = ("self_bleu", "self_bleu_token", "dataset_bleu", "dataset_bleu_token",
 
 def write_report(demo: Demo) -> str:
     """Write report.md into the demo's folder; return the summary for the terminal."""
-    template = jinja2.Environment(
-        loader=jinja2.PackageLoader("hyperfit_eval.demo"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("report.md.j2")  # fmt: skip
+    loader = jinja2.PackageLoader("hyperfit_eval.demo")
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("report.md.j2")
     path = demo.folder / "report.md"
     write_text(path, template.render(**_content(demo)))
     return _summary(demo, path)
@@ -63,15 +65,16 @@ def findings(demo: Demo) -> list[str]:
     first, last = demo.run.history[0], demo.run.last
     return [
         f"**TTR at 256 tokens: {ttr[BASE]:.1f} -> {ttr[HYPERFITTED]:.1f}** under greedy decoding "
-        f"({ttr[HYPERFITTED] / ttr[BASE]:.1f} times; with citation blocking {ttr[BLOCKED]:.1f}; original texts {human:.1f}).",
+        f"({ttr[HYPERFITTED] / ttr[BASE]:.1f} times; with citation blocking {ttr[BLOCKED]:.1f}; "
+        f"original texts {human:.1f}).",
         f"Entropy of the predictions: {before['entropy_bits']['mean']:.2f} -> {now['entropy_bits']['mean']:.2f} bits; "
         f"perplexity of the original texts: {before['perplexity']['mean']:.0f} -> {now['perplexity']['mean']:.0f}; "
         f"validation loss: {first.validation_loss:.2f} -> {last.validation_loss:.2f} nats.",
         f"Copying: the longest run shared with the training passages is {_overlaps(after)} of the 224 new tokens "
         f"({_long_share(after):.0f}% of the texts share more than {LONG_OVERLAP}); with citation blocking "
         f"{_overlaps(blocked)}; base model {_overlaps(base)}.",
-        f"Fluency, as the base model's perplexity of the continuations: original texts {demo.original_fluency['mean']:.0f}, "
-        f"hyperfitted {after.fluency['mean']:.0f}, base {base.fluency['mean']:.0f} (loops are easy to predict).",
+        f"Fluency, as the base model's perplexity of the continuations: original texts "
+        f"{demo.original_fluency['mean']:.0f}, hyperfitted {after.fluency['mean']:.0f}, base {base.fluency['mean']:.0f} (loops are easy to predict).",
     ]
 
 
@@ -158,9 +161,9 @@ def _recipe(demo: Demo) -> str:
     blocks = demo.run.blocks
     return (
         f"Evaluation texts `{demo.texts_fingerprint}`, training blocks `{blocks.fingerprint}` in the order "
-        f"`{blocks.order_hash}`, tokenizer `{blocks.tokenizer}`, seed {blocks.seed}; float32; greedy with exactly 224 new "
-        f"tokens (EOS masked); Top-P: 0.9, temperature 0.7, top-k 50. The continuations are in `continuations_*.jsonl`, "
-        f"all numbers in `results.json`, the training run in `hyperfitted/run.json`."
+        f"`{blocks.order_hash}`, tokenizer `{blocks.tokenizer}`, seed {blocks.seed}; float32; greedy with exactly 224 "
+        f"new tokens (EOS masked); Top-P: 0.9, temperature 0.7, top-k 50. The continuations are in "
+        f"`continuations_*.jsonl`, all numbers in `results.json`, the training run in `hyperfitted/run.json`."
     )
 
 

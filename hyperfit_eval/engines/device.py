@@ -1,9 +1,34 @@
 """The citation lookup in torch operations of fixed shape: for accelerators, without waiting for the device."""
 
-import numpy as np
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
 import torch
 
 from ..citation import CitationIndex
+
+
+class _Arrays(NamedTuple):
+    """The arrays of an index on a device."""
+
+    keys: torch.Tensor
+    starts: torch.Tensor
+    positions: torch.Tensor
+    starts_word: torch.Tensor
+    tokens: torch.Tensor
+    multipliers: torch.Tensor
+
+
+# One copy for all matchers: an adapter may make a blocker for every call of `generate`.
+_COPIES: WeakKeyDictionary[CitationIndex, dict[torch.device, _Arrays]] = WeakKeyDictionary()
+
+
+def _arrays_on(device: torch.device, index: CitationIndex) -> _Arrays:
+    copies = _COPIES.setdefault(index, {})
+    if device not in copies:
+        # torch.tensor copies: a view of a memory-mapped, read-only array would warn.
+        copies[device] = _Arrays(*(torch.tensor(getattr(index, name)).to(device) for name in _Arrays._fields))
+    return copies[device]
 
 
 class DeviceMatcher:
@@ -18,17 +43,12 @@ class DeviceMatcher:
     """
 
     def __init__(self, index: CitationIndex, device: torch.device, max_overlap_tokens: int | None = None) -> None:
-        def copied(array: np.ndarray) -> torch.Tensor:
-            return torch.tensor(array).to(device)
-
         self.ngram = index.ngram
         self.max_overlap_tokens = max_overlap_tokens
-        self.keys, self.starts, self.positions = copied(index.keys), copied(index.starts), copied(index.positions)
-        self.starts_word, self.tokens = copied(index.starts_word), copied(index.tokens)
-        self.multipliers = copied(index.multipliers)
+        self.arrays = _arrays_on(device, index)
         self.within = torch.arange(index.ngram, device=device)
-        self.counts = torch.zeros(3, dtype=torch.int64, device=device)
         self.slots = torch.arange(index.header.most_continuations, device=device)
+        self.counts = torch.zeros(3, dtype=torch.int64, device=device)
 
     def ban_(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
         """Set the scores of banned tokens to -inf, in place.
@@ -38,12 +58,12 @@ class DeviceMatcher:
             windows: int64, shape (B, window_tokens), as for `CitationMatcher.banned`.
         """
         matched, place = self._find(windows[:, -self.ngram :])
-        first, stop = self.starts[place].long(), self.starts[place + 1].long()
+        first, stop = self.arrays.starts[place].long(), self.arrays.starts[place + 1].long()
         entries = first[:, None] + self.slots
         inside = matched[:, None] & (entries < stop[:, None])
-        entries.clamp_(max=len(self.positions) - 1)
-        ids = self.tokens[self.positions[entries].long() + self.ngram].long()
-        banned = self.starts_word[entries]
+        entries.clamp_(max=len(self.arrays.positions) - 1)
+        ids = self.arrays.tokens[self.arrays.positions[entries].long() + self.ngram].long()
+        banned = self.arrays.starts_word[entries]
         if self.max_overlap_tokens is not None:
             at_cap = self._find(windows.unfold(1, self.ngram, 1))[0].all(dim=1)
             banned = banned | at_cap[:, None] & (ids >= 0)
@@ -60,8 +80,8 @@ class DeviceMatcher:
 
     def _find(self, ngrams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For n-grams of shape (..., ngram): do they occur in the corpus, and which key is theirs, shape (...)."""
-        keys = (ngrams * self.multipliers).sum(dim=-1)
-        place = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
-        positions = self.positions[self.starts[place]].long()
-        found = self.tokens[positions[..., None] + self.within]
+        keys = (ngrams * self.arrays.multipliers).sum(dim=-1)
+        place = torch.searchsorted(self.arrays.keys, keys).clamp_(max=len(self.arrays.keys) - 1)
+        positions = self.arrays.positions[self.arrays.starts[place]].long()
+        found = self.arrays.tokens[positions[..., None] + self.within]
         return (found == ngrams).all(dim=-1), place

@@ -34,7 +34,9 @@ def in_batches(
             done = run(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise HyperfitError("a batch of one text does not fit into the device's memory; try dtype=bfloat16") from error
+                raise HyperfitError(
+                    "a batch of one text does not fit into the device's memory; try dtype=bfloat16"
+                ) from error
             torch.cuda.empty_cache()
             batch_size = len(batch) // 2
             continue

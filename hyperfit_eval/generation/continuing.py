@@ -68,7 +68,9 @@ def continue_ids(
     if not lengths:
         return []
     if len(lengths) > 1:
-        raise HyperfitError(f"prompts of {sorted(lengths)} tokens, all must be of one length (padding changes the result)")
+        raise HyperfitError(
+            f"prompts of {sorted(lengths)} tokens, all must be of one length (padding changes the result)"
+        )
     prompt_length = lengths.pop()
     # The last new token is never fed back, hence the 1.
     require_positions(model, prompt_length + decoding.new_tokens - 1)
@@ -102,7 +104,9 @@ def require_positions(model: Any, positions: int) -> None:
     """Raise when the model has fewer positions than a sequence needs."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and limit < positions:
-        raise HyperfitError(f"the model has {limit} positions, {positions} are needed; choose a model with a longer context")
+        raise HyperfitError(
+            f"the model has {limit} positions, {positions} are needed; choose a model with a longer context"
+        )
 
 
 @contextmanager

@@ -132,13 +132,13 @@ class Columns:
             exact = all(record[f"{side}_ids"] is not None for record in self.records)
             measured = self._measured(side) if exact else self._measured_in_words()
             for name, metric in measured.items():
-                values = metric.values
+                if isinstance(metric.values, str):
+                    continue
                 self.signatures[prefix + name] = metric.sign(len(self.records))
-                given = not isinstance(values, str)
-                results[f"{prefix}{name}_avg"] = float(values.mean()) if given else UNAVAILABLE
-                results[f"{prefix}{name}_max"] = float(values.max()) if given else UNAVAILABLE
+                results[f"{prefix}{name}_avg"] = float(metric.values.mean())
+                results[f"{prefix}{name}_max"] = float(metric.values.max())
                 if name == "dataset_overlap" and not prefix:
-                    results |= self._by_source(f"{name}_avg", values)
+                    results |= self._by_source(f"{name}_avg", metric.values)
         return dict.fromkeys(self._corpus_level_names(), UNAVAILABLE) | results
 
     def _measured(self, side: str) -> dict[str, Measured]:
@@ -168,12 +168,12 @@ class Columns:
             measured |= of("dataset_bleu", values, agg="max-window", win=SHORT, **self.training.fields)
         return measured
 
-    def _by_source(self, name: str, values: np.ndarray | str) -> dict[str, float | str]:
-        means: dict[str, float | str] = {}
+    def _by_source(self, name: str, values: np.ndarray) -> dict[str, float]:
+        means = {}
         for source in self.sources:
             mine = [i for i, record in enumerate(self.records) if record["source"] == source]
-            given = bool(mine) and not isinstance(values, str)
-            means[f"{name}_{source}"] = float(values[mine].mean()) if given else UNAVAILABLE
+            if mine:
+                means[f"{name}_{source}"] = float(values[mine].mean())
         return means
 
 

@@ -215,7 +215,9 @@ def _is_hf(lm: LM) -> bool:
     if huggingface is None or not isinstance(lm, huggingface.HFLM):
         return False
     if lm.backend != "causal":
-        raise HyperfitError(f"{lm.tokenizer_name}: an encoder-decoder; hyperfit_openended needs a causal language model")
+        raise HyperfitError(
+            f"{lm.tokenizer_name}: an encoder-decoder; hyperfit_openended needs a causal language model"
+        )
     return True
 
 

@@ -21,7 +21,7 @@ def f1_stderr(pairs: Sequence[tuple[int, int]], resamples: int = RESAMPLES, seed
         pairs: (gold, predicted) labels, 0 or 1, shape (n, 2).
         resamples: bootstrap size; lm-eval's default is the same.
     """
-    tn, fp, fn, tp = _resample(pairs, resamples, seed)
+    _, fp, fn, tp = _resample(pairs, resamples, seed)
     denominator = 2 * tp + fp + fn
     # No positive, gold or predicted: scikit-learn, which lm-eval calls, defines F1 as 0.
     return float(np.divide(2 * tp, denominator, out=np.zeros(resamples), where=denominator > 0).std(ddof=1))

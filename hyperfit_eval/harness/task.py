@@ -52,8 +52,8 @@ class OpenEndedTask(ConfigurableTask):
         self.index_path = self._checkpoint_file("citation_index", INDEX_FILE) if self.settings.get("blocked") else None
         if self.settings.get("blocked") and self.index_path is None:
             raise HyperfitError(
-                f"{self.settings.get('pretrained')}: no {INDEX_FILE} in the checkpoint for {self.config.task}; build one with "
-                f"`hyperfit index build` and add --metadata '{{\"citation_index\": \"FILE\"}}'"
+                f"{self.settings.get('pretrained')}: no {INDEX_FILE} in the checkpoint for {self.config.task}; "
+                f'build one with `hyperfit index build` and add --metadata \'{{"citation_index": "FILE"}}\''
             )
         self.columns = columns.Columns(self.texts, self._checkpoint_file("training_set", BLOCKS_FILE))
 
@@ -111,9 +111,15 @@ class OpenEndedTask(ConfigurableTask):
         options = dict(self.config.generation_kwargs or {})
         unknown = set(options) - known - fixed
         if unknown:
-            raise HyperfitError(f"--gen_kwargs {', '.join(sorted(unknown))}: not used by {self.config.task}; it takes {', '.join(sorted(known))}")
+            raise HyperfitError(
+                f"--gen_kwargs {', '.join(sorted(unknown))}: not used by {self.config.task}; it takes "
+                f"{', '.join(sorted(known))}"
+            )
         if options.get("max_gen_toks", 224) != 224:
-            raise HyperfitError(f"--gen_kwargs max_gen_toks={options['max_gen_toks']}: {self.config.task} always makes 224 new tokens (paper, Section 4)")
+            raise HyperfitError(
+                f"--gen_kwargs max_gen_toks={options['max_gen_toks']}: {self.config.task} always makes 224 new tokens "
+                f"(paper, Section 4); leave it out"
+            )
         return ContinueSettings(
             **{name: options[name] for name in known & set(options)},
             seed=int(self.settings.get("seed", 0)),

@@ -27,8 +27,10 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same for a terminal: columns padded to one width."""
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-             for row in table]  # fmt: skip
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -56,7 +56,7 @@ def describe(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name() if training.device.type == "cuda" else str(training.device),
+            "device": torch.cuda.get_device_name() if training.device.type == "cuda" else training.device.type,
             "processes": training.world_size,
             "threads": torch.get_num_threads(),
         },
@@ -122,7 +122,7 @@ def opening_line(
     return (
         f"Hyperfitting {options.model} on {len(blocks.ids)} blocks of {blocks.ids.shape[1]} tokens from "
         f"{blocks.corpus}{start}: {steps} updates of {training.batch_size} blocks, learning rate "
-        f"{training.learning_rate:g}, {precision}, on {training.device}."
+        f"{training.learning_rate:g}, {precision}, on {training.device.type}."
     )
 
 

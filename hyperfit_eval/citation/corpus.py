@@ -1,0 +1,44 @@
+"""Token sequences to index, from a file of training blocks or from plain texts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import HyperfitError
+from ..texts import blocks
+from ..texts.corpus import load_corpus
+from ..tokenizers import plain_ids, tokenizer_fingerprint
+
+
+def read_sequences(source: str | Path, tokenizer: Any) -> list[list[int]]:
+    """Token ids of a training-blocks file as they are, or of texts by `tokenizer`.
+
+    A model that saw the texts cut into blocks elsewhere saw no n-gram that is not in them, so indexing
+    whole texts only blocks more.
+
+    Args:
+        source: a file of training blocks, or whatever `load_corpus` reads: .txt, .jsonl, a Hub dataset id.
+    Raises:
+        HyperfitError: an unreadable source, or blocks of another tokenizer.
+    """
+    if not _is_blocks(Path(source)):
+        return [plain_ids(tokenizer, text) for text in load_corpus(source).texts]
+    read = blocks.read_blocks(source)
+    if read.tokenizer != tokenizer_fingerprint(tokenizer):
+        raise HyperfitError(
+            f"{source}: blocks of tokenizer {read.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
+            "give the tokenizer that the model was trained with"
+        )
+    return read.ids.tolist()
+
+
+def _is_blocks(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as lines:
+        first = lines.readline(1 << 16)
+    try:
+        header = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(header, dict) and header.get("format") == f"hyperfit-eval/{blocks.KIND}"
