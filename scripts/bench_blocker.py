@@ -40,7 +40,7 @@ BATCHES = (1, 8, 64)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="without the large corpus and the model")
-    parser.add_argument("--rounds", type=int, default=9, help="generations timed; the best counts (default 9)")
+    parser.add_argument("--rounds", type=int, default=20, help="generations timed (default 20)")
     parser.add_argument("--large", type=int, default=50_000_000, help="tokens of the large corpus")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -70,8 +70,8 @@ def beside_the_peer(
         steps = generation(rng, corpus, rows)
         blocker = CitationBlocker(index)
         blocker_micros.append(step_micros(blocker, steps, rounds))
-        peer_micros.append(step_micros(peer, steps, 2))
-        argmax_micros.append(step_micros(lambda _, scores: scores.argmax(dim=-1), steps, 2))
+        peer_micros.append(step_micros(peer, steps, 4))
+        argmax_micros.append(step_micros(lambda _, scores: scores.argmax(dim=-1), steps, 4))
         hits = blocker.counters.matched / blocker.counters.steps
         times = peer_micros[-1] / blocker_micros[-1]
         print(f"batch {rows}: {hits:.1%} of the positions matched; the peer takes {times:.1f} times as long")
@@ -119,7 +119,7 @@ def memory_mapped(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, 
         opening, index = timed(lambda: CitationIndex.load(path))
         size = path.stat().st_size / 2**20
         steps = [generation(rng, corpus, rows) for rows in BATCHES]
-        first = timed_steps(CitationBlocker(index), steps[-1])
+        first = np.mean(generation_micros(CitationBlocker(index), steps[-1]))
         micros = [step_micros(CitationBlocker(index), step, rounds) for step in steps]
     print(f"\n{corpus.size:,} tokens, memory-mapped; microseconds a step:\n")
     print("| build, s | save, s | file, MiB | open, ms | first 224 steps, B=64 | B=1 | B=8 | B=64 |")
@@ -163,19 +163,21 @@ def generation(rng: np.random.Generator, corpus: np.ndarray, rows: int) -> list[
 
 
 def step_micros(processor: Callable, steps: list[torch.Tensor], rounds: int) -> float:
-    """Microseconds a step, the mean over a generation; the best of some generations after a first one."""
-    timed_steps(processor, steps)
-    return min(timed_steps(processor, steps) for _ in range(rounds))
+    """Microseconds a step: of each step the best of some generations, which other work on the machine did not
+    disturb; of these the mean."""
+    times = np.array([generation_micros(processor, steps) for _ in range(rounds + 1)])
+    return float(times[1:].min(axis=0).mean())
 
 
-def timed_steps(processor: Callable, steps: list[torch.Tensor]) -> float:
+def generation_micros(processor: Callable, steps: list[torch.Tensor]) -> list[float]:
+    """Microseconds of each step of one generation."""
     scores = torch.zeros(len(steps[0]), VOCABULARY)
-
-    def run() -> None:
-        for ids in steps:
-            processor(ids, scores)
-
-    return timed(run)[0] / len(steps) * 1e6
+    times = []
+    for ids in steps:
+        start = time.perf_counter()
+        processor(ids, scores)
+        times.append((time.perf_counter() - start) * 1e6)
+    return times
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -186,7 +188,7 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def index_mib(index: CitationIndex) -> float:
-    arrays = (index.keys, index.buckets, index.starts, index.positions, index.starts_word, index.tokens)
+    arrays = (index.keys, index.buckets, index.starts, index.positions, index.kinds, index.tokens)
     return sum(array.nbytes for array in arrays) / 2**20
 
 

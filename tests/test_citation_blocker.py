@@ -97,7 +97,8 @@ def test_the_guarantee(world, rows, prompt_length, include_prompt, extra_cap, dt
             run = [tuple(history[i : i + ngram]) for i in range(len(history) - (cap or 0), len(history) - ngram + 1)]
             at_cap = cap is not None and len(history) >= cap and all(part in known for part in run)
             follow = table.get(gram, set()) if len(gram) == ngram else set()
-            forbidden = [t for t in follow if at_cap or starts_word(tokenizer, gram[-1], t)]
+            # Id 0 is the end of the text: special, and never banned.
+            forbidden = [t for t in follow if t and (at_cap or starts_word(tokenizer, gram[-1], t))]
             possible = {t for t in range(vocabulary) if scores[row, t] > -INF} - set(forbidden)
             expected.steps += 1
             expected.matched += gram in known

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperfit_eval.citation.words import STARTS_WORD, Edge, piece_edges, starts_word
+from hyperfit_eval.citation.words import Edge, piece_edges, starts_word, word_borders
 from hyperfit_eval.errors import HyperfitError
 
 
@@ -19,7 +19,7 @@ def words(tokenizer, text):
     begins, ends = piece_edges(tokenizer, ids)
     groups = [ids[:1]]
     for previous, index, begin in zip(ends, ids[1:], begins[1:], strict=False):
-        if STARTS_WORD[previous, begin]:
+        if word_borders(previous, begin):
             groups.append([])
         groups[-1].append(index)
     return [tokenizer.decode(group, clean_up_tokenization_spaces=False) for group in groups]
@@ -64,7 +64,7 @@ def test_by_hand():
     ],
 )
 def test_table(previous, begin, expected):
-    assert STARTS_WORD[previous, begin] == expected
+    assert word_borders(previous, begin) == expected
 
 
 def test_byte_level():

@@ -68,12 +68,10 @@ def test_bleu_signature_holds_all_of_sacrebleus(method, effective_order):
 
 
 def test_presets():
-    assert PRESETS["paper"].smoothing.as_arguments() == {
-        "smooth_method": "none", "smooth_value": None, "effective_order": False
-    }  # fmt: skip
-    assert [(p.unit, p.smoothing.method, p.suffix) for p in PRESETS.values()] == [
-        ("words", "none", ""), ("ids", "exp", "_token")
-    ]  # fmt: skip
+    assert [(p.unit, p.smoothing, p.suffix) for p in PRESETS.values()] == [
+        ("words", Smoothing("none"), ""),
+        ("ids", Smoothing("exp"), "_token"),
+    ]
 
 
 def test_every_mean_is_that_of_its_function():

@@ -89,7 +89,7 @@ def test_self_bleu_interval_covers_where_a_bootstrap_of_the_maxima_does_not():
     truth = np.mean(means)
     coverage = [np.mean([low <= truth <= high for low, high in kind]) for kind in (jackknife, naive)]
     assert coverage[0] >= 0.92
-    assert coverage[1] < coverage[0]
+    assert coverage[1] <= 0.88
 
 
 def test_paired_test_by_hand():

@@ -1,5 +1,8 @@
 """What may be given as sequences and as a corpus, and the chunks that a corpus is read in."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,3 +106,9 @@ def test_rows_that_are_none(tokens, offsets, message):
     with pytest.raises(HyperfitError) as error:
         TokenRows(tokens, np.array(offsets))
     assert str(error.value) == message
+
+
+def test_the_metrics_need_numpy_and_scipy_alone():
+    code = "import sys, hyperfit_eval.metrics; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "huggingface_hub", "sacrebleu", "lm_eval"} & set(loaded)

@@ -37,7 +37,7 @@ def corpus(tmp_path_factory, tiny_tokenizer):
 def train(tiny_checkpoint, corpus, tmp_path):
     """Train in a folder of this name; fast, silent, and without evaluation unless told otherwise."""
 
-    def run(name="run", say=lambda line: None, **given):
+    def run(name="run", say=lambda line: None, progress=None, **given):
         names = HyperfitArguments.__dataclass_fields__
         options = {
             "model": str(tiny_checkpoint), "corpus": str(corpus), "evaluation_texts": "none",
@@ -49,7 +49,7 @@ def train(tiny_checkpoint, corpus, tmp_path):
         }  # fmt: skip
         for key, value in given.items():
             (options if key in names else training)[key] = value
-        return hyperfit(HyperfitArguments(**options), RecipeArguments(**training), say=say)
+        return hyperfit(HyperfitArguments(**options), RecipeArguments(**training), say=say, progress=progress)
 
     return run
 
@@ -99,7 +99,10 @@ def test_a_batch_of_8_is_8_accumulated_batches_of_1(train):
 
 
 def test_a_run_can_be_repeated_bit_by_bit(train):
-    one, other = train("one", num_validation_samples=2), train("other", num_validation_samples=2)
+    updates = []
+    one = train("one", num_validation_samples=2, progress=lambda *done: updates.append(done))
+    other = train("other", num_validation_samples=2)
+    assert updates == [(step, 6) for step in range(1, 7)]
     assert_same_weights(weights(one), weights(other))
     assert [row.validation_loss for row in one.history] == [row.validation_loss for row in other.history]
     assert any(not torch.equal(value, weights(one)[name]) for name, value in weights(train("seed", seed=1)).items())
@@ -224,6 +227,18 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, tmp
     assert list(tmp_path.iterdir()) == []
     allowed = train(weights_dtype="bfloat16", learning_rate=1e-6, allow_lost_updates=True)
     assert read_run(allowed.folder)["precision"]["weights"] == "bfloat16"
+
+
+@pytest.mark.filterwarnings("ignore")  # of importing the compiler
+def test_a_missing_compiler_is_named_before_training(train, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    with pytest.raises(HyperfitError, match=r"--compile_layers True: no C\+\+ compiler was found \(apt-get install g"):
+        train(compile_layers=True)
+    lines = []
+    # Where it would pay, training goes on without.
+    run = train(say=lines.append, bf16=True, num_train_epochs=34, num_train_samples=20, max_steps=100)
+    assert lines[1].startswith("The decoder layers are not compiled, training is slower than it could be: no C++ comp")
+    assert read_run(run.folder)["compiled_layers"] == 0
 
 
 def test_the_command_line_takes_any_training_argument(tiny_checkpoint, corpus, tmp_path, capsys):

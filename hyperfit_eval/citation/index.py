@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +14,16 @@ from .. import files
 from ..errors import HyperfitError
 from ..tokenizers import tokenizer_fingerprint
 from .mapped import open_mapped
-from .words import STARTS_WORD, piece_edges
+from .words import Edge, piece_edges, word_borders
 
 FORMAT = "hyperfit-eval/citation-index"
 VERSION = 1
+NEVER_BANNED, INSIDE_WORD, STARTS_WORD = range(3)
+"""Kinds of continuations: no token or a special one, one that goes on with a word, one that starts a word."""
 _METADATA = "citation_index"
+_ARRAYS = ("keys", "buckets", "starts", "positions", "kinds", "tokens", "multipliers")
 _SEPARATOR = -1
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class CitationIndex:
             that a lookup in a corpus larger than the caches reads two places of memory and not twenty.
         starts: int32 or int64 (G + 1,), where the entries of each n-gram begin.
         positions: int32 or int64 (N,), where the n-gram stands in `tokens`, with its continuation after it.
-        starts_word: bool (N,), the continuation starts a word. False also where the sequence ends.
+        kinds: uint8 (N,), NEVER_BANNED, INSIDE_WORD or STARTS_WORD.
         tokens: int32 (T,), the sequences, -1 after each.
         multipliers: int64 (ngram,).
     """
@@ -85,17 +88,17 @@ class CitationIndex:
         self.buckets = arrays["buckets"]
         self.starts = arrays["starts"]
         self.positions = arrays["positions"]
-        self.starts_word = arrays["starts_word"]
+        self.kinds = arrays["kinds"]
         self.tokens = arrays["tokens"]
         self.multipliers = arrays["multipliers"]
-        self._multipliers = self.multipliers.tolist()
+        self._multiplier_list = self.multipliers.tolist()
         self._within = np.arange(self.ngram)
         # Not more than there are keys: with them wrapped around, no key is seen twice.
         self._in_bucket = np.arange(min(header.widest_bucket, header.ngrams))
         self._bits = (len(self.buckets) - 1).bit_length() - 1
 
     @classmethod
-    def build(cls, sequences: Iterable[Sequence[int]], tokenizer: Any, ngram: int = 5) -> "CitationIndex":
+    def build(cls, sequences: Iterable[Sequence[int] | np.ndarray], tokenizer: Any, ngram: int = 5) -> "CitationIndex":
         """Index the n-grams of `sequences`; they never join across the ends of the sequences.
 
         Args:
@@ -116,7 +119,7 @@ class CitationIndex:
         tokens = _joined(rows)
         keys, positions, multipliers = _sorted_ngrams(tokens, ngram)
         keys, positions = _distinct_continuations(tokens, keys, positions, ngram)
-        starts_word = _continues_with_word(tokens, positions, ngram, tokenizer)
+        kinds = _kinds(tokens, positions, ngram, tokenizer)
         starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True])
         keys = keys[starts[:-1]]
         buckets = _buckets(keys)
@@ -128,7 +131,7 @@ class CitationIndex:
             tokens=len(tokens) - len(rows),
             ngrams=len(keys),
             continuations=int(np.count_nonzero(tokens[positions + ngram] != _SEPARATOR)),
-            word_starts=int(np.count_nonzero(starts_word)),
+            word_starts=int(np.count_nonzero(kinds == STARTS_WORD)),
             most_continuations=int(np.diff(starts).max()),
             widest_bucket=int(np.diff(buckets).max()),
             largest_id=int(tokens.max()),
@@ -136,7 +139,7 @@ class CitationIndex:
         arrays = {"buckets": buckets, "starts": starts, "positions": positions}
         if len(tokens) < 2**31:
             arrays = {name: array.astype(np.int32) for name, array in arrays.items()}
-        arrays |= {"keys": keys, "starts_word": starts_word, "tokens": tokens, "multipliers": multipliers}
+        arrays |= {"keys": keys, "kinds": kinds, "tokens": tokens, "multipliers": multipliers}
         return cls(header, arrays)
 
     def save(self, path: str | Path) -> None:
@@ -175,7 +178,7 @@ class CitationIndex:
         sizes = {name: array.size for name, array in arrays.items()}
         fits = sizes["starts"] == sizes["keys"] + 1 == header.ngrams + 1 and sizes["multipliers"] == header.ngram
         bits = (sizes["buckets"] - 1).bit_length() - 1
-        if not fits or sizes["positions"] != sizes["starts_word"] or sizes["buckets"] != 2**bits + 1:
+        if not fits or sizes["positions"] != sizes["kinds"] or sizes["buckets"] != 2**bits + 1:
             raise HyperfitError(f"{path}: its arrays do not fit together; build the index again")
         if tokenizer is not None and tokenizer_fingerprint(tokenizer) != header.tokenizer:
             raise HyperfitError(
@@ -189,7 +192,7 @@ class CitationIndex:
 
     def entries_of(self, ngram: list[int]) -> tuple[int, int]:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
-        key = sum(map(mul, ngram, self._multipliers)) & 0xFFFFFFFFFFFFFFFF
+        key = sum(map(mul, ngram, self._multiplier_list)) & 0xFFFFFFFFFFFFFFFF
         key -= key >> 63 << 64
         place = self.keys.searchsorted(key)
         if place == len(self.keys) or self.keys.item(place) != key:
@@ -222,13 +225,16 @@ class CitationIndex:
         whole = same.all(axis=1)
         return rows[whole], first[whole], stop[whole]
 
-    def find(self, ids: Sequence[int]) -> list[Overlap]:
+    def find(self, ids: Sequence[int] | np.ndarray) -> list[Overlap]:
         """Where `ids` repeat the corpus for `ngram` tokens or more, whole words or not."""
-        ids = _ids(ids, 1)
-        if len(ids) < self.ngram:
+        row = _ids(ids, 1)
+        if len(row) < self.ngram:
             return []
-        windows = np.lib.stride_tricks.sliding_window_view(ids, self.ngram)
-        starts, entries, _ = self.lookup(windows)
+        windows = np.lib.stride_tricks.sliding_window_view(row, self.ngram)
+        chunks = range(0, len(windows), _CHUNK)
+        found = [self.lookup(windows[chunk : chunk + _CHUNK]) for chunk in chunks]
+        starts = np.concatenate([rows + chunk for chunk, (rows, _, _) in zip(chunks, found, strict=True)])
+        entries = np.concatenate([first for _, first, _ in found])
         if not len(starts):
             return []
         opens = np.flatnonzero(np.r_[True, np.diff(starts) > 1])
@@ -242,16 +248,13 @@ class CitationIndex:
         return [Overlap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-_ARRAYS = ("keys", "buckets", "starts", "positions", "starts_word", "tokens", "multipliers")
-
-
-def _ids(row: Sequence[int], number: int) -> np.ndarray:
+def _ids(row: Sequence[int] | np.ndarray, number: int) -> np.ndarray:
     ids = np.asarray(row)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise HyperfitError(f"sequence {number}: {ids.dtype} of shape {ids.shape}, expected a list of token ids")
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < 2**31:
         raise HyperfitError(f"sequence {number}: token ids from {ids.min()} to {ids.max()}, expected 0 to 2**31 - 1")
-    return ids.astype(np.int64)
+    return ids.astype(np.int64, copy=False)
 
 
 def _joined(rows: list[np.ndarray]) -> np.ndarray:
@@ -275,8 +278,9 @@ def _sorted_ngrams(tokens: np.ndarray, ngram: int) -> tuple[np.ndarray, np.ndarr
     whole = (ends[ngram - 1 : -1] == ends[:last]) & (tokens[:last] != _SEPARATOR)
     places = np.flatnonzero(whole)
     del ends, whole
-    for seed in count():
-        multipliers = np.random.default_rng(seed).integers(-(2**63), 2**63, ngram, dtype=np.int64) | 1
+    rng = np.random.default_rng(0)
+    while True:
+        multipliers = rng.integers(-(2**63), 2**63, ngram, dtype=np.int64) | 1
         keys = np.zeros(last, dtype=np.int64)
         for i, multiplier in enumerate(multipliers):
             keys += tokens[i : last + i] * multiplier
@@ -287,7 +291,6 @@ def _sorted_ngrams(tokens: np.ndarray, ngram: int) -> tuple[np.ndarray, np.ndarr
         one, other = positions[equal], positions[equal + 1]
         if all((tokens[one + i] == tokens[other + i]).all() for i in range(ngram)):
             return keys, positions, multipliers
-    raise AssertionError("unreachable: count() never ends")
 
 
 def _distinct_continuations(
@@ -312,11 +315,14 @@ def _buckets(keys: np.ndarray) -> np.ndarray:
     return np.r_[keys.searchsorted(borders), len(keys)]
 
 
-def _continues_with_word(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
-    """Whether the continuation of each entry starts a word, bool (N,)."""
-    present = np.zeros(int(tokens.max()) + 2, dtype=bool)  # the last place is the separator's
-    present[tokens] = True
+def _kinds(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
+    """Kind of the continuation of each entry, uint8 (N,)."""
+    present = np.zeros(int(tokens.max()) + 2, dtype=bool)
+    present[tokens] = True  # the last place is the separator's, by its id of -1
     ids = np.flatnonzero(present[:-1])
-    begins, ends = np.zeros((2, len(present)), dtype=np.uint8)
+    begins, ends = np.full((2, len(present)), Edge.SPECIAL, dtype=np.uint8)
     begins[ids], ends[ids] = piece_edges(tokenizer, ids)
-    return STARTS_WORD[ends[tokens[positions + ngram - 1]], begins[tokens[positions + ngram]]]
+    begin, end = begins[tokens[positions + ngram]], ends[tokens[positions + ngram - 1]]
+    kinds = np.where(word_borders(end, begin), np.uint8(STARTS_WORD), np.uint8(INSIDE_WORD))
+    kinds[begin == Edge.SPECIAL] = NEVER_BANNED
+    return kinds

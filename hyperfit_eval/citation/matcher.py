@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import HyperfitError
-from .index import CitationIndex
+from .index import INSIDE_WORD, STARTS_WORD, CitationIndex
 
 NO_TOKEN = -1
 """Fills the left of a window where a row has no token yet; matches nothing."""
@@ -43,7 +43,8 @@ class CitationMatcher:
     Args:
         index: the n-grams of the hyperfitting dataset.
         max_overlap_tokens: with a number K, a row whose last K tokens consist of n-grams of the corpus may
-            not take any continuation, inside a word or not; so no copied run is longer than K tokens.
+            not take any continuation, inside a word or not; so no copied run is longer than K tokens. Special
+            tokens stay free.
     """
 
     def __init__(self, index: CitationIndex, max_overlap_tokens: int | None = None) -> None:
@@ -66,11 +67,11 @@ class CitationMatcher:
         first, stop = index.entries_of(list(history[-index.ngram :]))
         if first == stop:
             return _NOTHING
-        continuations = index.tokens[index.positions[first:stop] + index.ngram]
-        if self.max_overlap_tokens is not None and self._at_cap(np.array([history[-self.max_overlap_tokens :]]))[0]:
-            ids = continuations[continuations != NO_TOKEN]
-        else:
-            ids = continuations[index.starts_word[first:stop]]
+        at_cap = (
+            self.max_overlap_tokens is not None and self._at_cap(np.array([history[-self.max_overlap_tokens :]]))[0]
+        )
+        banned = index.kinds[first:stop] >= (INSIDE_WORD if at_cap else STARTS_WORD)
+        ids = index.tokens[index.positions[first:stop][banned] + index.ngram]
         return Bans(np.zeros(len(ids), dtype=np.int64), ids, 1)
 
     def banned(self, windows: np.ndarray) -> Bans:
@@ -86,17 +87,16 @@ class CitationMatcher:
         if not matched:
             return _NOTHING
         counts = stop - first
-        at_cap = self._at_cap(windows[rows]) if self.max_overlap_tokens is not None else None
+        lowest: int | np.ndarray = STARTS_WORD
+        if self.max_overlap_tokens is not None:
+            lowest = np.where(self._at_cap(windows[rows]), INSIDE_WORD, STARTS_WORD).repeat(counts)
         entries = first
         if max(counts.tolist()) > 1:  # otherwise each n-gram has one entry
             ends = counts.cumsum()
             entries = np.arange(ends[-1]) + (first - ends + counts).repeat(counts)
             rows = rows.repeat(counts)
-        banned = index.starts_word.take(entries)
-        ids = index.tokens.take(index.positions.take(entries) + index.ngram)
-        if at_cap is not None:
-            banned |= at_cap.repeat(counts) & (ids != NO_TOKEN)
-        return Bans(rows[banned], ids[banned], matched)
+        banned = index.kinds.take(entries) >= lowest
+        return Bans(rows[banned], index.tokens.take(index.positions.take(entries[banned]) + index.ngram), matched)
 
     def _at_cap(self, windows: np.ndarray) -> np.ndarray:
         """Rows of max_overlap_tokens tokens whose n-grams all occur in the corpus, bool (B,)."""
@@ -105,7 +105,7 @@ class CitationMatcher:
         ngrams = np.lib.stride_tricks.sliding_window_view(windows, self.index.ngram, axis=1)
         found = np.zeros(ngrams.shape[:2], dtype=bool)
         found.reshape(-1)[self.index.lookup(ngrams.reshape(-1, self.index.ngram))[0]] = True
-        return found.all(axis=1)
+        return np.logical_and.reduce(found, axis=1)
 
 
 def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:

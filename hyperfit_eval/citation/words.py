@@ -40,8 +40,8 @@ class Edge(IntEnum):
     """Letters of scripts without spaces between words: each may be a word."""
 
 
-def _starts_word_table() -> np.ndarray:
-    """Table [end of the previous piece, beginning of this piece] -> does this piece start a word?"""
+def _word_border_table() -> np.ndarray:
+    """bool [end of a piece, beginning of the next]: does a word start between them?"""
     table = np.ones((len(Edge), len(Edge)), dtype=bool)
     table[:, [Edge.SPECIAL, Edge.JOINED]] = False
     # UAX #29: no word boundary between letters, between digits, between the two, and around an apostrophe.
@@ -52,7 +52,7 @@ def _starts_word_table() -> np.ndarray:
     return table
 
 
-STARTS_WORD = _starts_word_table()
+_WORD_BORDERS = _word_border_table()
 
 # Thai, Lao, Tibetan, Myanmar, Khmer, Tai Le to Khmer symbols, Tai Tham, Balinese, Bopomofo and kana and
 # CJK, Yi, Javanese, Myanmar and Tai Viet extensions, compatibility ideographs, half-width kana, Tangut to
@@ -85,7 +85,7 @@ _APOSTROPHES = "'\u2019\u02bc\uff07"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def piece_edges(tokenizer: Any, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def piece_edges(tokenizer: Any, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How the pieces of `ids` begin and end.
 
     Args:
@@ -99,7 +99,7 @@ def piece_edges(tokenizer: Any, ids: Sequence[int]) -> tuple[np.ndarray, np.ndar
     """
     edges_of_piece = _reader(tokenizer)
     special, added = _added_tokens(tokenizer)
-    ids = np.asarray(ids).tolist()
+    ids = np.asarray(ids, dtype=np.int64).tolist()
     begins, ends = bytearray(), bytearray()
     for index, piece in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         if piece is None:
@@ -115,10 +115,15 @@ def piece_edges(tokenizer: Any, ids: Sequence[int]) -> tuple[np.ndarray, np.ndar
     return np.frombuffer(begins, dtype=np.uint8), np.frombuffer(ends, dtype=np.uint8)
 
 
+def word_borders(ends: np.ndarray | Edge, begins: np.ndarray | Edge) -> np.ndarray:
+    """Does a piece that begins so start a word after one that ends so? bool, shape of the arguments."""
+    return _WORD_BORDERS[ends, begins]
+
+
 def starts_word(tokenizer: Any, previous_id: int, token_id: int) -> bool:
     """Does `token_id` start a word when it follows `previous_id`?"""
     begins, ends = piece_edges(tokenizer, [previous_id, token_id])
-    return bool(STARTS_WORD[ends[0], begins[1]])
+    return bool(word_borders(ends[0], begins[1]))
 
 
 def _reader(tokenizer: Any) -> Callable[[str], tuple[Edge, Edge]]:
@@ -174,7 +179,8 @@ def _component_types(component: Any) -> set[str]:
 
 def _added_tokens(tokenizer: Any) -> tuple[set[int], set[int]]:
     """Ids of special tokens, and of the other added tokens, whose content is plain text."""
-    special, added = set(tokenizer.all_special_ids), set()
+    special: set[int] = set(tokenizer.all_special_ids)
+    added: set[int] = set()
     for index, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
         (special if token.special else added).add(index)
     return special, added - special

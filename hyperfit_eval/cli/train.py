@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from ..errors import HyperfitError
 
@@ -43,17 +44,23 @@ def main(argv: Sequence[str]) -> None:
     hyperfit(options, training)
 
 
-def _parser(dataclasses: tuple[type, ...]) -> argparse.ArgumentParser:
+def _parser(dataclasses: tuple[Any, ...]) -> Any:
     from transformers import HfArgumentParser
 
     class Parser(HfArgumentParser):
-        def error(self, message: str) -> None:
+        def error(self, message: str) -> NoReturn:
             raise HyperfitError(f"{message}; see hyperfit train --help")
 
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         pass
 
-    return Parser(dataclasses, prog="hyperfit train", description=DESCRIPTION, formatter_class=Help)
+    return Parser(
+        dataclasses,
+        prog="hyperfit train",
+        usage="hyperfit train --model MODEL --corpus CORPUS --output_dir FOLDER [--OPTION VALUE ...]",
+        description=DESCRIPTION,
+        formatter_class=Help,
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -74,7 +74,8 @@ def findings(demo: Demo) -> list[str]:
         f"({_long_share(after):.0f}% of the texts share more than {LONG_OVERLAP}); with citation blocking "
         f"{_overlaps(blocked)}; base model {_overlaps(base)}.",
         f"Fluency, as the base model's perplexity of the continuations: original texts "
-        f"{demo.original_fluency['mean']:.0f}, hyperfitted {after.fluency['mean']:.0f}, base {base.fluency['mean']:.0f} (loops are easy to predict).",
+        f"{demo.original_fluency['mean']:.0f}, hyperfitted {after.fluency['mean']:.0f}, base "
+        f"{base.fluency['mean']:.0f} (loops are easy to predict).",
     ]
 
 

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ..citation import CitationIndex
+from ..citation.index import INSIDE_WORD, STARTS_WORD
 
 
 class _Arrays(NamedTuple):
@@ -14,7 +15,7 @@ class _Arrays(NamedTuple):
     keys: torch.Tensor
     starts: torch.Tensor
     positions: torch.Tensor
-    starts_word: torch.Tensor
+    kinds: torch.Tensor
     tokens: torch.Tensor
     multipliers: torch.Tensor
 
@@ -63,11 +64,11 @@ class DeviceMatcher:
         inside = matched[:, None] & (entries < stop[:, None])
         entries.clamp_(max=len(self.arrays.positions) - 1)
         ids = self.arrays.tokens[self.arrays.positions[entries].long() + self.ngram].long()
-        banned = self.arrays.starts_word[entries]
+        kinds = self.arrays.kinds[entries]
+        banned = inside & (kinds >= STARTS_WORD)
         if self.max_overlap_tokens is not None:
             at_cap = self._find(windows.unfold(1, self.ngram, 1))[0].all(dim=1)
-            banned = banned | at_cap[:, None] & (ids >= 0)
-        banned = banned & inside
+            banned |= inside & at_cap[:, None] & (kinds >= INSIDE_WORD)
         # One column more than the vocabulary takes the writes of the entries that ban nothing.
         vocabulary = scores.shape[1]
         mask = torch.zeros(len(scores), vocabulary + 1, dtype=torch.bool, device=scores.device)

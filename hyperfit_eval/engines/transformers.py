@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,9 +59,9 @@ class CitationBlocker(LogitsProcessor):
 
     def reset(self) -> None:
         """Forget the generation under way: the next call is the first of another. Counters go on."""
-        self._start: int | torch.Tensor = self.prompt_length or 0
+        self._start: Any = self.prompt_length or 0  # on a device a 0-dim tensor
         self._learns_start = self.prompt_length is None and not self.include_prompt
-        self._last_ids: np.ndarray | torch.Tensor | None = None
+        self._last_ids: Any = None  # of the last call: numpy on the host, a tensor on a device
         self._last_tail: list[int] | None = None
         self._vocabulary: int | None = None
 
@@ -74,7 +75,7 @@ class CitationBlocker(LogitsProcessor):
         return Counters(host.steps, host.matched + matched, host.banned + banned, host.unblocked + unblocked)
 
     @property
-    def supports_continuous_batching(self) -> bool:
+    def supports_continuous_batching(self) -> bool:  # type: ignore[override]
         """Raises: continuous batching would drop a processor that says no, and pass one that says yes no history."""
         raise HyperfitError(
             "continuous batching shows a logits processor no history, the citation blocker would block nothing; "
@@ -87,7 +88,7 @@ class CitationBlocker(LogitsProcessor):
             self.index, self.prompt_length, self.include_prompt, self.max_overlap_tokens, self.in_place
         )
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Ban for one step.
 
         Args:
@@ -126,14 +127,7 @@ class CitationBlocker(LogitsProcessor):
         rows, length = ids.shape
         tail = ids[0, -self._tail_tokens :].tolist() if rows == 1 else None
         if self._learns_start:
-            # A single row costs less as a list: see which step this is without a numpy operation.
-            last_tail, self._last_tail = self._last_tail, tail
-            last_ids, self._last_ids = self._last_ids, ids
-            known = last_tail is not None and tail is not None and tail[:-1] == last_tail[1 - len(tail) :]
-            if not (known and length == last_ids.shape[1] + 1) and (
-                last_ids is None or not _extends(ids, last_ids) or length < self._start
-            ):
-                self._start = length
+            self._learn_start(ids, tail)
         known = min(length - self._start, matcher.window_tokens)
         if known < self.index.ngram:
             return
@@ -153,6 +147,17 @@ class CitationBlocker(LogitsProcessor):
             scores.copy_(values)
         else:
             ban(scores.numpy(), bans, self._counters)
+
+    def _learn_start(self, ids: np.ndarray, tail: list[int] | None) -> None:
+        length, last_ids, last_tail = ids.shape[1], self._last_ids, self._last_tail
+        self._last_ids, self._last_tail = ids, tail
+        if last_ids is not None:
+            # The usual step of a single row: lists compare faster than a numpy operation starts.
+            if tail and last_tail and length == last_ids.shape[1] + 1 and tail[:-1] == last_tail[1 - len(tail) :]:
+                return
+            if length >= self._start and _extends(ids, last_ids):
+                return
+        self._start = length
 
     def _ban_on_device(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
         if self._device_matcher is None:

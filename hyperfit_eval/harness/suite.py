@@ -43,14 +43,16 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     Returns:
         lm-eval's results, with "samples" taken out.
     Raises:
-        HyperfitError: an unknown task, or whatever a task refuses.
+        HyperfitError: no such model, an unknown task, or whatever a task refuses.
     """
     # The finder of `_hyperfit_eval_autoload` may be switched off, so the folder is given here as well.
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
+    from ..training.loading import load_tokenizer
     from .location import tasks_dir
 
+    load_tokenizer(suite.model)  # lm-eval would answer a wrong name with a traceback
     model_args = {"pretrained": suite.model, **suite.model_args}
     given = {"training_set": suite.training_set, "citation_index": suite.citation_index}
     metadata = model_args | {name: str(path) for name, path in given.items() if path is not None}

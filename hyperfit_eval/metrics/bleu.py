@@ -6,6 +6,7 @@ The score of a pair is sacrebleu's `sentence_score` of the space-joined tokens w
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .matching import MAX_ORDER, Matcher, Text
 from .ngrams import GramIndex
 from .tokens import Corpus, Progress, encode_sequences
 
-SMOOTHING_DEFAULTS = {"none": None, "floor": 0.1, "add-k": 1.0, "exp": None}
+SMOOTHING_DEFAULTS: dict[str, float | None] = {"none": None, "floor": 0.1, "add-k": 1.0, "exp": None}
 """Smoothing methods with sacrebleu's default values (Chen and Cherry, 2014, methods 1 to 3)."""
 
 _BLOCK_FEATURES = 1 << 24
@@ -32,20 +33,23 @@ class Smoothing:
     def __post_init__(self) -> None:
         if self.method not in SMOOTHING_DEFAULTS:
             raise HyperfitError(f"smooth_method {self.method!r}, expected one of {', '.join(SMOOTHING_DEFAULTS)}")
-        default = SMOOTHING_DEFAULTS[self.method]
         if self.value is None:
-            object.__setattr__(self, "value", default)
-        elif default is None:
+            return
+        if SMOOTHING_DEFAULTS[self.method] is None:
             raise HyperfitError(f"smooth_value {self.value} with smooth_method {self.method!r}, which takes none")
-        elif not 0 <= self.value < np.inf:
+        if not 0 <= self.value < np.inf:
             raise HyperfitError(f"smooth_value {self.value}, expected a number from 0")
-        elif self.method == "floor" and self.value > 1:
+        if self.method == "floor" and self.value > 1:
             raise HyperfitError(f"smooth_value {self.value}, 'floor' would count a miss above a match; at most 1")
 
-    def as_arguments(self) -> dict[str, str | float | bool | None]:
+    @property
+    def amount(self) -> float:
+        """The value, or sacrebleu's default; 0 for the methods that take none."""
+        return (SMOOTHING_DEFAULTS[self.method] if self.value is None else self.value) or 0.0
+
+    def as_arguments(self) -> dict[str, Any]:
         """Keyword arguments for the functions of this package, and for `sacrebleu.metrics.BLEU`."""
-        value = None if SMOOTHING_DEFAULTS[self.method] is None else self.value
-        return {"smooth_method": self.method, "smooth_value": value, "effective_order": self.effective_order}
+        return {"smooth_method": self.method, "smooth_value": self.value, "effective_order": self.effective_order}
 
 
 def scores(
@@ -70,9 +74,9 @@ def match_product(matches: Sequence[np.ndarray], lengths: np.ndarray, smoothing:
     for order, counts in enumerate(matches[1:], start=2):
         correct = counts.astype(float)
         if smoothing.method == "add-k":
-            correct += smoothing.value
+            correct += smoothing.amount
         elif smoothing.method == "floor":
-            np.maximum(correct, smoothing.value, out=correct)
+            np.maximum(correct, smoothing.amount, out=correct)
         elif smoothing.method == "exp":
             # The first order without a match counts 1/2, the next 1/4, then 1/8.
             fallback = np.minimum(previous, 1.0)
@@ -88,7 +92,7 @@ def scores_of_products(
     products: np.ndarray, lengths: np.ndarray, reference_lengths: np.ndarray, smoothing: Smoothing
 ) -> np.ndarray:
     """BLEU, 0-100, from what `match_product` returned; arguments and result as in `scores`."""
-    totals, orders = 1.0, 0
+    totals, orders = np.ones(np.shape(lengths)), np.zeros(np.shape(lengths))
     for order in range(1, MAX_ORDER + 1):
         total = _totals(lengths, order, smoothing)
         # An order longer than the sequence makes the score 0; under effective order it is left out.
@@ -102,7 +106,7 @@ def scores_of_products(
 
 def _totals(lengths: np.ndarray, order: int, smoothing: Smoothing) -> np.ndarray:
     """n-grams in sequences of these lengths, as smoothing counts them."""
-    added = smoothing.value if smoothing.method == "add-k" and order > 1 else 0.0
+    added = smoothing.amount if smoothing.method == "add-k" and order > 1 else 0.0
     return np.maximum(lengths - order + 1.0, 0.0) + added
 
 

@@ -108,7 +108,7 @@ class _Search:
         """Upper bounds of the scores of each sequence in the windows of each row, shape (R, N)."""
         matches = self._matcher.row_matches(text)
         bounds = np.empty(matches[0].shape)
-        at_once = max(1, _SCORES_AT_ONCE // bounds.shape[1])
+        at_once = max(1, _SCORES_AT_ONCE // len(self.best))
         for start in range(0, len(bounds), at_once):
             some = slice(start, start + at_once)
             references = reference_lengths[some, None]

@@ -150,15 +150,15 @@ class _Features:
         begins = np.flatnonzero(np.diff(ids, prepend=-1))
         self.most[ids[begins]] = np.maximum.reduceat(ranks + 1, begins) if len(begins) else 0
         self.first = np.cumsum(self.most, dtype=np.int32) - self.most
-        self.held = np.zeros((int(self.most.sum()) + 1, sequences), dtype=dtype)
+        self.held: np.ndarray = np.zeros((int(self.most.sum()) + 1, sequences), dtype=dtype)
         self.held[self.first[ids] + ranks, column] = 1
 
     def multiply(self, grams: Grams, starts: np.ndarray) -> np.ndarray:
         """Matches with each row of a text, shape (R, N)."""
         rows = len(starts) - 1
         bounds = np.searchsorted(grams.places, starts)
-        key_type = np.int32 if rows * len(self.most) < 2**31 else np.int64
-        row_base = np.repeat(np.arange(rows, dtype=key_type) * key_type(len(self.most)), np.diff(bounds))
+        fits = rows * len(self.most) < 2**31
+        row_base = np.repeat((np.arange(rows) * len(self.most)).astype(np.int32 if fits else np.int64), np.diff(bounds))
         keys = row_base + grams.ids
         keys.sort()
         ids, ranks = keys - row_base, ranks_in_runs(keys)
@@ -192,8 +192,8 @@ class _Features:
         sizes = np.diff(bounds)[rows]
         row = np.repeat(np.arange(len(rows)), sizes)
         events = np.arange(len(row)) + np.repeat(bounds[rows] - (np.cumsum(sizes) - sizes), sizes)
-        # One sorted integer for each event: row, n-gram, offset. Two events of the same row and n-gram
-        # differ by less than twice the width, all others by more.
+        # One sorted integer for each event: row, n-gram, offset. Events of the same row and n-gram differ
+        # by less than the width, all others by more.
         offset_bits, id_bits = (2 * width).bit_length(), len(self.most).bit_length()
         keys = row << id_bits | grams.ids[events]
         keys = keys << offset_bits | (grams.places[events] - starts[rows][row])

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from .dataset import dataset_bleu
 from .overlap import longest_overlap, novelty_curve
 from .repetition import compression_ratio, distinct_n, diversities, repetitions, ttr_curve, zipf_slope
 from .signature import PRESETS, Preset, bleu_signature, signature
-from .tokens import Corpus
+from .tokens import Corpus, Tokens
 
 Report = Callable[[str, int, int], None]
 """Told (what is being computed, done, total) during long work."""
@@ -49,6 +49,10 @@ class TrainingSet:
         """What a signature says of it."""
         return {"rows": len(self.rows), "data": self.fingerprint}
 
+    def shares_tokenizer(self, texts: "Texts") -> bool:
+        """Whether its ids can be compared with those of the texts."""
+        return self.tokenizer == texts.recipe["tok_hash"]
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -74,14 +78,18 @@ class Texts:
         """The first `length` ids of each text."""
         return [ids[:length] for ids in self.ids]
 
-    def rows(self, preset: Preset) -> list[list[int]] | list[list[str]]:
+    def rows(self, preset: Preset) -> Sequence[Tokens]:
         """The first 96 tokens of each text in the preset's unit."""
         return [text.split() for text in self.short_texts] if preset.unit == "words" else self.heads(SHORT)
 
     def subset(self, members: np.ndarray) -> "Texts":
         """Some of the texts, by number."""
-        columns = ([column[i] for i in members] for column in (self.ids, self.texts, self.short_texts))
-        return Texts(*columns, self.recipe)
+        return Texts(
+            [self.ids[i] for i in members],
+            [self.texts[i] for i in members],
+            [self.short_texts[i] for i in members],
+            self.recipe,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,14 +101,14 @@ class Measured:
         unit: "%", "BLEU" or "tokens".
         sign: from a number of texts to the signature of their mean.
         in_words: made from words, and so comparable between tokenizers.
-        pairwise: for Self-BLEU the scores of all pairs, shape (N, N); its mean needs them.
+        pairwise: for Self-BLEU the scores of all pairs, shape (N, N), whose row maxima are the values.
     """
 
     values: np.ndarray | str
     unit: str
     sign: Callable[[int], str]
     in_words: bool = False
-    pairwise: np.ndarray | None = field(default=None, repr=False)
+    pairwise: np.ndarray | None = None
 
 
 def generated_texts(generation: Generation, records: Sequence[Continuation]) -> Texts:
@@ -164,7 +172,8 @@ def whole_set(texts: Texts) -> dict[str, dict[str, Any]]:
     They depend on the number of texts: compare sets of the same N.
     """
     length = max(n for n in SCENARIOS.values() if n <= texts.shortest)
-    heads, entries = texts.heads(length), {}
+    heads = texts.heads(length)
+    entries: dict[str, dict[str, Any]] = {}
 
     def put(name: str, value: float, scale: str, **fields: Any) -> None:
         recipe = {**fields, "N": len(heads), **texts.recipe}
@@ -191,13 +200,13 @@ def curves(texts: Texts, training: TrainingSet | None = None, report: Report | N
     length, count = min(texts.shortest, LONG), len(texts.ids)
     ratios = 100 * ttr_curve(texts.heads(length), TTR_WINDOW)
     mean, common = ratios.mean(axis=0), {"N": count, **texts.recipe}
-    curve = {"first": TTR_WINDOW, "values": mean.tolist(), "unit": "%", "n": count}
+    curve: dict[str, Any] = {"first": TTR_WINDOW, "values": mean.tolist(), "unit": "%", "n": count}
     curve["signature"] = signature("ttr", unit="ids", win=TTR_WINDOW, **common)
     if count > 1:
         half = NORMAL_95 * ratios.std(axis=0, ddof=1) / np.sqrt(count)
         curve |= {"low": (mean - half).tolist(), "high": (mean + half).tolist(), "method": "normal|conf:0.95"}
     entries = {"ttr_curve": curve}
-    if training and training.tokenizer == texts.recipe["tok_hash"]:
+    if training and training.shares_tokenizer(texts):
         progress = partial(report, "novelty") if report else None
         shares = 100 * novelty_curve(texts.heads(length), training.rows, NOVELTY_ORDERS, progress=progress)
         recipe = {"unit": "ids", "len": length, **training.fields, **common}
@@ -207,21 +216,25 @@ def curves(texts: Texts, training: TrainingSet | None = None, report: Report | N
 
 
 def _repetition(texts: Texts, scenario: int, length: int) -> dict[str, Measured]:
-    names, values = ("ttr", "rep_2", "rep_3", "rep_4", "diversity"), {}
-    if texts.shortest < length:
-        values = dict.fromkeys(names, f"the shortest text has {texts.shortest} tokens, {length} are needed")
-    else:
-        heads = texts.heads(length)
-        values["ttr"] = 100 * ttr_curve(heads, TTR_WINDOW)[:, -1]
-        values |= {f"rep_{n}": 100 * repetitions(heads, n) for n in (2, 3, 4)}
-        values["diversity"] = 100 * diversities(heads)
-    fields = {"unit": "ids", "scn": scenario, "len": length}
-    return {
-        f"{name}_at_{scenario}": Measured(
-            values[name], "%", _signer(texts, name, **fields, win=TTR_WINDOW if name == "ttr" else None)
-        )
-        for name in names
-    }
+    measured = {}
+    for name in ("ttr", "rep_2", "rep_3", "rep_4", "diversity"):
+        window = TTR_WINDOW if name == "ttr" else None
+        sign = _signer(texts, name, unit="ids", scn=scenario, len=length, win=window)
+        if texts.shortest < length:
+            values: np.ndarray | str = _too_short(texts, length)
+        else:
+            values = 100 * _REPETITION[name](texts.heads(length))
+        measured[f"{name}_at_{scenario}"] = Measured(values, "%", sign)
+    return measured
+
+
+_REPETITION: dict[str, Callable[[list[list[int]]], np.ndarray]] = {
+    "ttr": lambda heads: ttr_curve(heads, TTR_WINDOW)[:, -1],
+    "rep_2": partial(repetitions, n=2),
+    "rep_3": partial(repetitions, n=3),
+    "rep_4": partial(repetitions, n=4),
+    "diversity": diversities,
+}
 
 
 def _self_bleu(texts: Texts, preset: Preset, report: Report | None) -> dict[str, Measured]:
@@ -238,9 +251,9 @@ def _dataset_bleu(texts: Texts, preset: Preset, training: TrainingSet, report: R
     name, in_words = f"dataset_bleu{preset.suffix}", preset.unit == "words"
     fields = {"unit": preset.unit, "agg": "max-window", "len": SHORT, "win": SHORT, **training.fields}
     sign = _signer(texts, "dataset_bleu", preset, **fields)
-    if not in_words and training.tokenizer != texts.recipe["tok_hash"]:
+    if not in_words and not training.shares_tokenizer(texts):
         return {name: Measured(_OTHER_TOKENIZER, "BLEU", sign)}
-    corpus = [text.split() for text in training.texts] if in_words else training.rows
+    corpus: Corpus = [text.split() for text in training.texts] if in_words else training.rows
     progress = partial(report, f"Dataset BLEU of {preset.unit}") if report else None
     values = dataset_bleu(texts.rows(preset), corpus, SHORT, **preset.smoothing.as_arguments(), progress=progress)
     return {name: Measured(values, "BLEU", sign, in_words)}
@@ -248,29 +261,31 @@ def _dataset_bleu(texts: Texts, preset: Preset, training: TrainingSet, report: R
 
 def _overlap(texts: Texts, training: TrainingSet, report: Report | None) -> dict[str, Measured]:
     """Longest overlap of the first 96 tokens (Table 2), and whether 224 overlap by more than 5 (Table 5)."""
-    known = training.tokenizer == texts.recipe["tok_hash"]
-    overlaps: dict[int, np.ndarray | str] = {}
-    for length in SCENARIOS.values():
-        if not known:
-            overlaps[length] = _OTHER_TOKENIZER
+    common = {"unit": "ids", **training.fields}
+    signs = {
+        "dataset_overlap": _signer(texts, "dataset_overlap", agg="longest", len=SHORT, **common),
+        "overlap_rate": _signer(texts, "overlap_rate", more_than=OVERLAP_TOKENS, len=LONG, **common),
+    }
+    measured = {}
+    for (name, sign), unit, length in zip(signs.items(), ("tokens", "%"), (SHORT, LONG), strict=True):
+        values: np.ndarray | str
+        if not training.shares_tokenizer(texts):
+            values = _OTHER_TOKENIZER
         elif texts.shortest < length:
-            overlaps[length] = f"the shortest text has {texts.shortest} tokens, {length} are needed"
+            values = _too_short(texts, length)
         else:
             progress = partial(report, f"overlap of {length} tokens") if report else None
-            overlaps[length] = longest_overlap(texts.heads(length), training.rows, progress=progress)
-    rate = overlaps[LONG]
-    if not isinstance(rate, str):
-        rate = 100.0 * (rate > OVERLAP_TOKENS)
-    fields = {"unit": "ids", **training.fields}
-    sign = _signer(texts, "dataset_overlap", agg="longest", len=SHORT, **fields)
-    sign_rate = _signer(texts, "overlap_rate", more_than=OVERLAP_TOKENS, len=LONG, **fields)
-    return {
-        "dataset_overlap": Measured(overlaps[SHORT], "tokens", sign),
-        "overlap_rate": Measured(rate, "%", sign_rate),
-    }
+            longest = longest_overlap(texts.heads(length), training.rows, progress=progress)
+            values = longest if name == "dataset_overlap" else 100 * (longest > OVERLAP_TOKENS)
+        measured[name] = Measured(values, unit, sign)
+    return measured
 
 
 _OTHER_TOKENIZER = "the training set was cut with another tokenizer"
+
+
+def _too_short(texts: Texts, length: int) -> str:
+    return f"the shortest text has {texts.shortest} tokens, {length} are needed"
 
 
 def _signer(texts: Texts, name: str, preset: Preset | None = None, **fields: Any) -> Callable[[int], str]:

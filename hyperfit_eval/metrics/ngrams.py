@@ -56,15 +56,15 @@ class PairTable:
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of `keys`, int64, are in the table, and as which number: indices (ascending) and int32."""
         numbers = np.zeros(len(keys), dtype=np.int32)
-        open_keys = slice(None)
-        for level, (multiplier, shift, table) in enumerate(self._tables):
-            candidates = table[_slots(keys[open_keys], multiplier, shift)]
+        left: np.ndarray | None = None  # the keys still looked for; all of them at first
+        for multiplier, shift, table in self._tables:
+            candidates = table[_slots(keys if left is None else keys[left], multiplier, shift)]
             occupied = np.flatnonzero(candidates)
             candidates = candidates[occupied]
-            asked = occupied if level == 0 else open_keys[occupied]
+            asked = occupied if left is None else left[occupied]
             right = self._keys[candidates - 1] == keys[asked]
             numbers[asked[right]] = candidates[right]
-            open_keys = asked[~right]
+            left = asked[~right]
         found = np.flatnonzero(numbers)
         return found, numbers[found] - 1
 

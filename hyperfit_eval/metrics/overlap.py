@@ -1,6 +1,7 @@
 """Passages that sequences share word for word with a corpus (paper, Section 4.2, Figure 3, Table 5)."""
 
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import numpy as np
 
@@ -10,6 +11,18 @@ from .tokens import CHUNK_TOKENS, Chunk, Corpus, Progress, TokenRows, encode_wit
 
 _NUMBERED_ORDERS = 4
 """Up to this order all n-grams of the sequences are numbered, once; beyond, those that a chunk holds."""
+
+
+@overload
+def longest_overlap(
+    sequences: Corpus, corpus: Corpus, *, where: Literal[False] = False, progress: Progress | None = None
+) -> np.ndarray: ...
+
+
+@overload
+def longest_overlap(
+    sequences: Corpus, corpus: Corpus, *, where: Literal[True], progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def longest_overlap(

@@ -111,9 +111,10 @@ def _groups(records: Sequence[Continuation]) -> dict[str, np.ndarray]:
 
 def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
     """Mean over some of the texts; Self-BLEU is computed anew within them."""
-    reason = _too_few(metric, members)
-    if reason:
-        return {"unavailable": reason}
+    if isinstance(metric.values, str):
+        return {"unavailable": metric.values}
+    if too_few := _too_few(metric, members):
+        return too_few
     if metric.pairwise is not None:
         pairwise = metric.pairwise[np.ix_(members, members)]
         interval, highest = self_bleu_interval(pairwise), pairwise.max()
@@ -125,17 +126,20 @@ def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.ndarray) -> dict[str, Any]:
-    reason = _too_few(a, members) or _too_few(b, members)
-    if reason:
-        return {"unavailable": reason}
+    if isinstance(a.values, str):
+        return {"unavailable": a.values}
+    if isinstance(b.values, str):
+        return {"unavailable": b.values}
+    if too_few := _too_few(a, members):
+        return too_few
+    values_a, values_b = a.values[members], b.values[members]
     if joint is None:
-        values_a, values_b = a.values[members], b.values[members]
         result = paired_test(values_a, values_b)
     else:
         both = np.concatenate([members, members + len(joint) // 2])
-        pairwise = joint[np.ix_(both, both)]
-        result, count = self_bleu_paired_test(pairwise), len(members)
+        pairwise, count = joint[np.ix_(both, both)], len(members)
         values_a, values_b = pairwise[:count, :count].max(axis=1), pairwise[count:, count:].max(axis=1)
+        result = self_bleu_paired_test(pairwise)
     return {
         "a": float(values_a.mean()),
         "b": float(values_b.mean()),
@@ -146,19 +150,17 @@ def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.
     }
 
 
-def _too_few(metric: Measured, members: np.ndarray) -> str | None:
-    """Why there is no mean with an interval, or None."""
-    if isinstance(metric.values, str):
-        return metric.values
+def _too_few(metric: Measured, members: np.ndarray) -> dict[str, Any] | None:
+    """The entry of a mean over too few texts for an interval, or None."""
     needed = 2 if metric.pairwise is None else 3
-    return f"{len(members)} texts, an interval needs {needed}" if len(members) < needed else None
+    return {"unavailable": f"{len(members)} texts, an interval needs {needed}"} if len(members) < needed else None
 
 
 def _joint_pairs(texts_a: Texts, texts_b: Texts, same_tokenizer: bool) -> dict[str, np.ndarray]:
     """BLEU of all pairs among the texts of both models, by metric."""
     return {
         f"self_bleu{preset.suffix}": pairwise_bleu(
-            texts_a.rows(preset) + texts_b.rows(preset), **preset.smoothing.as_arguments()
+            [*texts_a.rows(preset), *texts_b.rows(preset)], **preset.smoothing.as_arguments()
         )
         for preset in PRESETS.values()
         if same_tokenizer or preset.unit == "words"

@@ -58,7 +58,7 @@ def bleu_signature(metric: str, smoothing: Smoothing, **fields: object) -> str:
     """
     smooth = smoothing.method
     if SMOOTHING_DEFAULTS[smooth] is not None:
-        smooth += f"[{smoothing.value:.2f}]"
+        smooth += f"[{smoothing.amount:.2f}]"
     effective = "yes" if smoothing.effective_order else "no"
     own = {"nrefs": 1, "case": "mixed", "eff": effective, "tok": "none", "smooth": smooth}
     return signature(metric, **own, version=_sacrebleu_version(), **fields)

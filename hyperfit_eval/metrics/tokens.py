@@ -18,8 +18,8 @@ Tokens = Sequence[Hashable] | np.ndarray
 Progress = Callable[[int, int], None]
 """Called with (done, total) during long work, the last time with done == total."""
 
-CHUNK_TOKENS = 1 << 20
-"""Corpus tokens worked on at a time; the working memory is about 100 bytes for each."""
+CHUNK_TOKENS = 1 << 19
+"""Corpus tokens worked on at a time: enough to make calls cheap, few enough for some tens of MB of memory."""
 
 _WIDEST_TABLE = 1 << 24
 """Token ids that span more than this are coded by binary search instead of a table."""
@@ -89,7 +89,7 @@ class EncodedCorpus:
     encode: Callable[[np.ndarray], np.ndarray]
 
     def chunks(self, window: int, max_windows: int) -> Iterator["Chunk"]:
-        """The corpus, about a million tokens at a time, with long rows cut into overlapping parts.
+        """The corpus, half a million tokens at a time, with long rows cut into overlapping parts.
 
         Args:
             window: tokens; every run of so many tokens of a row lies within one part.
@@ -136,14 +136,14 @@ def encode_sequences(sequences: Corpus) -> tuple[TokenRows, int]:
     Returns:
         The coded rows, int32, and V.
     Raises:
-        HyperfitError: see `integer_rows`.
+        HyperfitError: no sequences, a text in place of a list of words, numbers that are not integers.
     """
-    rows = integer_rows(sequences, "sequences")
-    if rows is not None:
+    rows = _rows(sequences, "sequences")
+    if isinstance(rows, TokenRows):
         ids = _distinct(rows.tokens)
         return TokenRows(_encoder(ids)(rows.tokens), rows.offsets), len(ids)
-    vocabulary = _word_codes(sequences)
-    return _encode_words(sequences, vocabulary), len(vocabulary)
+    vocabulary = _word_codes(rows)
+    return _encode_words(rows, vocabulary), len(vocabulary)
 
 
 def encode_with_corpus(sequences: Corpus, corpus: Corpus) -> tuple[TokenRows, int, EncodedCorpus]:
@@ -152,32 +152,30 @@ def encode_with_corpus(sequences: Corpus, corpus: Corpus) -> tuple[TokenRows, in
     Returns:
         The coded sequences, int32; V; the corpus.
     Raises:
-        HyperfitError: no corpus tokens, words on one side and ids on the other, or see `integer_rows`.
+        HyperfitError: no corpus tokens, words on one side and ids on the other, and as `encode_sequences`.
     """
-    rows, corpus_rows = integer_rows(sequences, "sequences"), integer_rows(corpus, "corpus")
-    if corpus_rows is not None and len(corpus_rows.tokens) == 0:
-        raise HyperfitError("corpus: no tokens; give the rows of the training set")
-    if rows is not None and corpus_rows is not None:
+    rows, corpus_rows = _rows(sequences, "sequences"), _rows(corpus, "corpus")
+    if isinstance(corpus_rows, TokenRows):
+        if len(corpus_rows.tokens) == 0:
+            raise HyperfitError("corpus: no tokens; give the rows of the training set")
+        if not isinstance(rows, TokenRows):
+            raise HyperfitError("sequences hold words and the corpus ids; give both in the same unit")
         ids = _distinct(rows.tokens)
         encode = _encoder(ids)
         return TokenRows(encode(rows.tokens), rows.offsets), len(ids), EncodedCorpus(corpus_rows, encode)
-    if corpus_rows is not None or (rows is not None and len(rows.tokens)):
-        ours, theirs = ("words", "ids") if rows is None else ("ids", "words")
-        raise HyperfitError(f"sequences hold {ours} and the corpus {theirs}; give both in the same unit")
-    # Sequences without a token may be ids or words: `rows` then holds none.
-    vocabulary = {} if rows is not None else _word_codes(sequences)
-    coded = TokenRows(rows.tokens.astype(np.int32), rows.offsets) if rows else _encode_words(sequences, vocabulary)
-    return coded, len(vocabulary), EncodedCorpus(_encode_words(corpus, vocabulary), np.asarray)
+    if isinstance(rows, TokenRows):
+        if len(rows.tokens):
+            raise HyperfitError("sequences hold ids and the corpus words; give both in the same unit")
+        rows = [[]] * len(rows)  # sequences without a token may be taken for words as well
+    vocabulary = _word_codes(rows)
+    coded_corpus = EncodedCorpus(_encode_words(corpus_rows, vocabulary), np.asarray)
+    return _encode_words(rows, vocabulary), len(vocabulary), coded_corpus
 
 
-def integer_rows(sequences: Corpus, name: str) -> TokenRows | None:
-    """`sequences` as one flat integer array with offsets, or None when they hold words.
-
-    Raises:
-        HyperfitError: no sequences, a text in place of a list of words, numbers that are not integers.
-    """
+def _rows(sequences: Corpus, name: str) -> TokenRows | Sequence[Tokens]:
+    """Sequences of ids as one flat array with offsets; sequences of words as they are."""
     if isinstance(sequences, TokenRows):
-        rows = sequences
+        rows: TokenRows | Sequence[Tokens] = sequences
     elif isinstance(sequences, np.ndarray) and sequences.dtype != object:
         if sequences.ndim != 2 or sequences.dtype.kind not in "iu":
             raise HyperfitError(
@@ -188,12 +186,12 @@ def integer_rows(sequences: Corpus, name: str) -> TokenRows | None:
         rows = TokenRows(sequences.reshape(-1), starts)
     else:
         rows = _listed_rows(sequences, name)
-    if rows is not None and len(rows) == 0:
+    if len(rows) == 0:
         raise HyperfitError(f"{name}: none given, at least one is needed")
     return rows
 
 
-def _listed_rows(sequences: Sequence[Tokens], name: str) -> TokenRows | None:
+def _listed_rows(sequences: Sequence[Tokens] | np.ndarray, name: str) -> TokenRows | Sequence[Tokens]:
     for place, row in [(name, sequences), *((f"{name}[{number}]", row) for number, row in enumerate(sequences))]:
         if isinstance(row, str | bytes):
             raise HyperfitError(f"{place}: the text {row[:20]!r}, expected a list of tokens; split it into words")
@@ -201,19 +199,20 @@ def _listed_rows(sequences: Sequence[Tokens], name: str) -> TokenRows | None:
             raise HyperfitError(f"{place}: {row!r:.20}, expected a list or array of tokens")
         if isinstance(row, np.ndarray) and row.dtype != object and (row.ndim != 1 or row.dtype.kind not in "iuU"):
             raise HyperfitError(f"{place}: {row.ndim}-D array of {row.dtype}, expected 1-D of integers")
-    if all(isinstance(row, np.ndarray) and row.dtype.kind in "iu" for row in sequences) and len(sequences):
-        return TokenRows(np.concatenate(sequences), _offsets(sequences))
-    kinds = set(map(type, chain.from_iterable(sequences)))
+    rows: list[Tokens] = [*sequences]
+    arrays = [row for row in rows if isinstance(row, np.ndarray) and row.dtype.kind in "iu"]
+    if arrays and len(arrays) == len(rows):
+        return TokenRows(np.concatenate(arrays), _offsets(rows))
+    kinds = set(map(type, chain.from_iterable(rows)))
     if any(issubclass(kind, float | complex | np.inexact) for kind in kinds):
-        value = next(t for t in chain.from_iterable(sequences) if isinstance(t, float | complex | np.inexact))
+        value = next(t for t in chain.from_iterable(rows) if isinstance(t, float | complex | np.inexact))
         raise HyperfitError(f"{name}: token {value!r} is no integer; token ids must be integers")
-    if not all(issubclass(kind, int | np.integer) for kind in kinds):
-        return None
-    try:
-        tokens = np.array([*chain.from_iterable(sequences)], dtype=np.int64)
-    except OverflowError:
-        return None  # beyond 64 bits: handled like words, by hash
-    return TokenRows(tokens, _offsets(sequences))
+    if all(issubclass(kind, int | np.integer) for kind in kinds):
+        try:
+            return TokenRows(np.array([*chain.from_iterable(rows)], dtype=np.int64), _offsets(rows))
+        except OverflowError:
+            pass  # beyond 64 bits: compared by hash, like words
+    return rows
 
 
 def _offsets(sequences: Sequence[Tokens]) -> np.ndarray:
@@ -256,12 +255,7 @@ def _encoder(ids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             return np.where(ids[places] == tokens, places + 1, 0).astype(np.int32)
 
         return search
-    table = np.zeros(span + 1, dtype=np.int32)
-    table[ids.astype(np.int64) - lowest] = np.arange(1, len(ids) + 1)
-
-    def look_up(tokens: np.ndarray) -> np.ndarray:
-        # Tokens below the lowest id wrap to huge unsigned numbers: all outsiders end on the last entry, 0.
-        shifted = (tokens.astype(np.int64) - lowest).view(np.uint64)
-        return table[np.minimum(shifted, np.uint64(span)).astype(np.int64)]
-
-    return look_up
+    # An empty entry at either end takes all tokens beyond.
+    table = np.zeros(span + 2, dtype=np.int32)
+    table[ids.astype(np.int64) - lowest + 1] = np.arange(1, len(ids) + 1)
+    return lambda tokens: table.take(tokens.astype(np.int64) - (lowest - 1), mode="clip")

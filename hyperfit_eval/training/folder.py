@@ -66,19 +66,20 @@ def enter_output_dir(folder: Path, identity: dict[str, Any], overwrite: bool, re
         HyperfitError: no such checkpoint, or one of another run; says what differs.
     """
     if overwrite and resume is None:
-        for checkpoint in checkpoints(folder):
-            shutil.rmtree(checkpoint)
+        for old in checkpoints(folder):
+            shutil.rmtree(old)
         return None
+    checkpoint: Path | None
     if resume is None or resume.lower() in ("last", "true"):
         found = checkpoints(folder)
         if not found and resume is not None:
             raise HyperfitError(f"--resume_from_checkpoint {resume}: no whole checkpoint in {folder}")
-        checkpoint, home = (found[-1] if found else None), folder
+        checkpoint = found[-1] if found else None
     else:
         checkpoint = Path(resume)
-        home = checkpoint.parent
         if not (checkpoint / TRAINER_STATE_NAME).is_file():
             raise HyperfitError(f"--resume_from_checkpoint {resume}: not a whole checkpoint of a training run")
+    home = checkpoint.parent if checkpoint else folder
     if not (home / RUN).exists():
         return checkpoint
     before = read_run(home).get("identity", {})

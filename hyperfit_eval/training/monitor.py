@@ -83,10 +83,8 @@ class Monitor:
         self.original_ttr = mean_ttr(validation_ids[:, CONTEXT_TOKENS:end]) if validation_ids.shape[1] >= end else None
         """TTR of the 96 tokens that the validation texts themselves go on with."""
 
-    def predictions(self, model: Any, ids: np.ndarray) -> Predictions | None:
-        """Score blocks, shape (N, T), in one pass; None for no blocks."""
-        if len(ids) == 0:
-            return None
+    def predictions(self, model: Any, ids: np.ndarray) -> Predictions:
+        """Score blocks, shape (N, T) with N > 0, in one pass."""
         with plain(model):
             scores = score_ids(model, ids.tolist(), prefix=self.prefix, batch_size=self.batch_size)
         targets = ids[:, scores[0].first_scored :]
@@ -108,17 +106,17 @@ class Monitor:
     def evaluate(self, model: Any, step: int, epoch: float, train_loss: float | None, train_blocks: int) -> Evaluation:
         """Measure the model, add the row to the history and write it."""
         started = time.monotonic()
-        found = self.predictions(model, self.validation_ids)
+        found = self.predictions(model, self.validation_ids) if len(self.validation_ids) else None
         ttr = self.ttr(model)
         row = Evaluation(
             step=step,
             epoch=round(epoch, 4),
             train_loss=train_loss,
             train_blocks=train_blocks,
-            validation_loss=found and found.loss,
-            validation_accuracy=found and found.accuracy,
-            entropy_bits=found and found.entropy_bits,
-            top1_mass=found and found.top1_mass,
+            validation_loss=found.loss if found else None,
+            validation_accuracy=found.accuracy if found else None,
+            entropy_bits=found.entropy_bits if found else None,
+            top1_mass=found.top1_mass if found else None,
             ttr=ttr,
             seconds=time.monotonic() - started,
         )
@@ -146,7 +144,7 @@ def read_history(path: str | Path) -> tuple[list[Evaluation], float | None]:
     """
     header, rows = files.read_jsonl(path, KIND, VERSION)
     measured, absent = (int, float), (int, float, type(None))
-    kinds = {"step": int, "train_blocks": int, "epoch": measured, "seconds": measured}
+    kinds: dict[str, Any] = {"step": int, "train_blocks": int, "epoch": measured, "seconds": measured}
     names = Evaluation.__dataclass_fields__
     history = [
         Evaluation(**{name: files.field(path, line, row, name, kinds.get(name, absent)) for name in names})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .. import files
 from .monitor import Evaluation
@@ -40,6 +41,7 @@ def plot_history(path: str | Path, history: Sequence[Evaluation], original_ttr: 
     variety.set_ylabel("TTR of 96 tokens, %")
     variety.set_ylim(0, 100)
     variety.set_xlabel("epoch")
+    variety.xaxis.set_major_locator(MaxNLocator(integer=True))
     if variety.get_legend_handles_labels()[0]:
         variety.legend(frameon=False, loc="lower right")
     for axes in (losses, variety):

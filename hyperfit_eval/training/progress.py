@@ -8,6 +8,8 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.utils import logging
 
+from .monitor import Evaluation, Monitor
+
 Progress = Callable[[int, int], None]
 """Called with the updates done and those to be done in all."""
 
@@ -16,12 +18,15 @@ class RunProgress(TrainerCallback):
     """Shows the progress of the first process.
 
     Args:
+        monitor: keeps the history; its last row is printed.
         say: prints a line.
         progress: told of each update; None shows a bar, unless `bar` is off.
     """
 
-    def __init__(self, say: Callable[[str], None], progress: Progress | None = None, bar: bool = True) -> None:
-        self.say, self.progress, self.bar = say, progress, bar
+    def __init__(
+        self, monitor: Monitor, say: Callable[[str], None], progress: Progress | None = None, bar: bool = True
+    ) -> None:
+        self.monitor, self.say, self.progress, self.bar = monitor, say, progress, bar
         self._bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -34,13 +39,12 @@ class RunProgress(TrainerCallback):
         elif self.progress is not None and state.is_world_process_zero:
             self.progress(state.global_step, state.max_steps)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        line = evaluation_line(state.epoch or 0.0, metrics)
         if self._bar is not None:
             self._bar.clear()
-        self.say(line)
+        self.say(evaluation_line(self.monitor.history[-1]))
         if self._bar is not None:
             self._bar.refresh()
 
@@ -49,18 +53,21 @@ class RunProgress(TrainerCallback):
             self._bar.close()
 
 
-def evaluation_line(epoch: float, metrics: dict[str, float]) -> str:
-    """One evaluation in a line, for instance
-    "epoch  5  training loss 1.970  validation loss 4.612 (accuracy 27.1%)  entropy 4.51 bits  TTR 61.2".
+def evaluation_line(row: Evaluation) -> str:
+    """One evaluation in a line.
+
+    Example:
+        "epoch    5  training loss 1.970  validation loss 4.612 (accuracy 27.1%)  entropy 4.51 bits  TTR 61.2"
     """
-    parts = [f"epoch {epoch:4.4g}"]
-    if "eval_train_loss" in metrics:
-        parts.append(f"training loss {metrics['eval_train_loss']:.3f}")
-    if "eval_loss" in metrics:
-        parts.append(f"validation loss {metrics['eval_loss']:.3f} (accuracy {100 * metrics['eval_accuracy']:.1f}%)")
-        parts.append(f"entropy {metrics['eval_entropy_bits']:.2f} bits")
-    if "eval_ttr" in metrics:
-        parts.append(f"TTR {100 * metrics['eval_ttr']:.1f}")
+    parts = [f"epoch {row.epoch:4.4g}"]
+    if row.train_loss is not None:
+        parts.append(f"training loss {row.train_loss:.3f}")
+    if row.validation_loss is not None and row.validation_accuracy is not None:
+        parts.append(f"validation loss {row.validation_loss:.3f} (accuracy {100 * row.validation_accuracy:.1f}%)")
+    if row.entropy_bits is not None:
+        parts.append(f"entropy {row.entropy_bits:.2f} bits")
+    if row.ttr is not None:
+        parts.append(f"TTR {100 * row.ttr:.1f}")
     return "  ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """The training recipe of the paper (Section 3) as arguments, and where each value comes from."""
 
 import os
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -96,23 +96,24 @@ class RecipeArguments(TrainingArguments):
 
     _argument_group_name = "training (the paper's recipe by default)"
 
-    output_dir: str = field(default=MISSING, metadata={"help": "Folder of the run: checkpoint, data, history."})
+    output_dir: str = field(metadata={"help": "Folder of the run: checkpoint, data, history."})
     num_train_epochs: float = field(default=PAPER["num_train_epochs"], metadata={"help": "Epochs (paper: 20)."})
     learning_rate: float = field(default=PAPER["learning_rate"], metadata={"help": "Of Adam (paper: 1e-6)."})
     weight_decay: float = field(default=PAPER["weight_decay"], metadata={"help": "Of AdamW (paper: none)."})
     batch_size: int = field(
         default=PAPER["batch_size"], metadata={"help": "Blocks of one update, over all devices (paper: 8)."}
     )
-    per_device_train_batch_size: int | None = field(
+    # None is replaced by the number that follows from --batch_size, as it is for bf16 by the hardware's answer.
+    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Blocks in memory of a device at a time. Default: from --batch_size."}
     )
-    gradient_accumulation_steps: int | None = field(
+    gradient_accumulation_steps: int | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Forward passes of an update. Default: from --batch_size."}
     )
     lr_scheduler_type: str = field(default=CHOICES["lr_scheduler_type"][0], metadata={"help": "Schedule (our choice)."})
     max_grad_norm: float = field(default=CHOICES["max_grad_norm"][0], metadata={"help": "0: no clipping (our choice)."})
     seed: int = field(default=CHOICES["seed"][0], metadata={"help": "Order of the blocks in each epoch."})
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata=_FLAG | {"help": "bf16 autocast over float32 weights. Default: where the hardware has bf16."},
     )

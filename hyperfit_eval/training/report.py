@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from .run import FinishedRun
 
 PACKAGES = ("hyperfit-eval", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+"""Whose versions a run depends on."""
 
 
-def describe(
+def description(
     options: HyperfitArguments,
     training: RecipeArguments,
     recipe: dict[str, Any],

@@ -64,7 +64,7 @@ def hyperfit(
         HyperfitError: whatever cannot be used, before anything is written.
     """
     started = time.monotonic()
-    output = Path(training.output_dir)
+    output, bars = Path(training.output_dir), not training.disable_tqdm
     if training.process_index != 0:
         say = _silent
     if training.hub_token is not None:
@@ -72,6 +72,56 @@ def hyperfit(
         os.environ["HF_TOKEN"], training.hub_token = training.hub_token, None
     resume = training.resume_from_checkpoint
     folder.refuse_output_dir(output, options.model, options.overwrite_output_dir, resume is not None)
+    material = _material(options, training, say)
+    blocks = material.blocks
+    recipe = resolved_recipe(options, training)
+    identity = _identity(options, training, recipe, blocks)
+    with training.main_process_first(desc="entering the folder"):
+        checkpoint = folder.enter_output_dir(output, identity, options.overwrite_output_dir, resume)
+    steps = _steps(training, len(blocks.ids))
+    compiled = _compile(material.model, options, training, steps, say)
+    trainer = _trainer(material, options, training, checkpoint)
+    trainer.remove_callback(ProgressCallback if bars else PrinterCallback)
+    trainer.add_callback(RunProgress(trainer.monitor, say, progress, bars))
+
+    known = {"identity": identity, "compiled_layers": compiled}
+    known |= report.description(options, training, recipe, blocks, material.check)
+    if training.should_save:
+        write_blocks(output / folder.BLOCKS, blocks)
+        material.index.save(output / folder.INDEX)
+        folder.write_run(output, {"status": folder.RUNNING, **known})
+    say(report.opening_line(options, training, blocks, steps, compiled, checkpoint))
+    train_seconds = _train(trainer, checkpoint)
+    run, in_memory = _save(trainer, material, options, output, bars)
+    if training.should_save:
+        plot_history(output / folder.PLOT, run.history, trainer.monitor.original_ttr)
+        results = report.results(run, in_memory, trainer.monitor.original_ttr)
+        cost = report.cost(trainer, blocks, train_seconds, time.monotonic() - started)
+        folder.write_run(output, {"status": folder.FINISHED, "results": results, "cost": cost, **known})
+    say(report.closing_line(run))
+    if training.push_to_hub:
+        say(f"Publishing the folder, {folder.BLOCKS} with the text of {blocks.corpus} in it included.")
+        trainer.push_to_hub(tags=["hyperfitting"], finetuned_from=options.model)
+    return run
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What a run is made of, checked to fit together."""
+
+    tokenizer: Any
+    model: Any
+    use_cache: bool
+    """Of the model's configuration, which Trainer changes."""
+    blocks: TrainingBlocks
+    check: dict[str, Any]
+    """What is known of the overlap with evaluation texts, for run.json."""
+    prefix: list[int]
+    """Read before each block: [BOS] or nothing."""
+    index: CitationIndex
+
+
+def _material(options: HyperfitArguments, training: RecipeArguments, say: Callable[[str], None]) -> _Material:
     with training.main_process_first(desc="reading the corpus"):
         tokenizer = load_tokenizer(options.model)
         blocks, check = training_blocks(options, tokenizer, say)
@@ -81,76 +131,72 @@ def hyperfit(
     _require_fit(model, blocks, len(prefix))
     if not options.allow_lost_updates:
         refuse_lost_updates(model, training.learning_rate)
+    if training.world_size > 1 and (rest := len(blocks.ids) % training.batch_size):
+        say(f"Each epoch repeats {training.batch_size - rest} blocks, so that every process has as many as the others.")
+    # Before training: a tokenizer that it cannot be built for should not cost hours.
     index = CitationIndex.build(blocks.ids, tokenizer)
+    return _Material(tokenizer, model, model.config.use_cache, blocks, check, prefix, index)
 
-    recipe = resolved_recipe(options, training)
-    identity = _identity(options, training, recipe, blocks)
-    with training.main_process_first(desc="entering the folder"):
-        checkpoint = folder.enter_output_dir(output, identity, options.overwrite_output_dir, resume)
-    steps = _steps(training, len(blocks.ids))
-    compiled = _compile(model, options, training, steps, say)
+
+def _trainer(
+    material: _Material, options: HyperfitArguments, training: RecipeArguments, checkpoint: Path | None
+) -> HyperfitTrainer:
+    blocks = material.blocks
     monitor = Monitor(
-        output / folder.HISTORY if training.process_index == 0 else None,
+        Path(training.output_dir) / folder.HISTORY if training.process_index == 0 else None,
         blocks.validation_ids,
-        prefix,
-        bos_ids(tokenizer),
+        material.prefix,
+        bos_ids(material.tokenizer),
         training.per_device_eval_batch_size,
         _history_until(checkpoint),
     )
     if checkpoint:
         training.eval_on_start = False
-    use_cache = model.config.use_cache
-    trainer = HyperfitTrainer(
-        model,
+    return HyperfitTrainer(
+        material.model,
         training,
         data_collator=collate,
-        train_dataset=BlockDataset(blocks.ids, prefix),
-        eval_dataset=BlockDataset(blocks.validation_ids, prefix),
-        processing_class=tokenizer,
+        train_dataset=BlockDataset(blocks.ids, material.prefix),
+        eval_dataset=BlockDataset(blocks.validation_ids, material.prefix),
+        processing_class=material.tokenizer,
         monitor=monitor,
         target_loss=options.target_loss,
     )
-    trainer.remove_callback(PrinterCallback if training.disable_tqdm else ProgressCallback)
-    trainer.add_callback(RunProgress(say, progress, bar=not training.disable_tqdm))
 
-    before = report.describe(options, training, recipe, blocks, check) | {"compiled_layers": compiled}
-    if training.should_save:
-        write_blocks(output / folder.BLOCKS, blocks)
-        index.save(output / folder.INDEX)
-        folder.write_run(output, {"status": folder.RUNNING, "identity": identity, **before})
-    say(report.opening_line(options, training, blocks, steps, compiled, checkpoint))
-    training_started = time.monotonic()
-    _train(trainer, checkpoint)
-    if not monitor.history or monitor.history[-1].step != trainer.state.global_step:
+
+def _train(trainer: HyperfitTrainer, checkpoint: Path | None) -> float:
+    """Train to the end, evaluated there; returns the seconds it took."""
+    started = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        blocks = trainer.args.per_device_train_batch_size
+        advice = f"--per_device_train_batch_size {blocks // 2}" if blocks > 1 else "--activation_checkpointing"
+        raise HyperfitError(f"{blocks} blocks at a time do not fit into the device's memory; add {advice}") from error
+    history = trainer.monitor.history
+    if not history or history[-1].step != trainer.state.global_step:
         trainer.evaluate()
-    train_seconds = time.monotonic() - training_started
+    return time.monotonic() - started
 
-    in_memory = monitor.predictions(model, blocks.ids)
-    final = in_memory
+
+def _save(
+    trainer: HyperfitTrainer, material: _Material, options: HyperfitArguments, output: Path, bars: bool
+) -> tuple[FinishedRun, Predictions]:
+    """Save the checkpoint; returns the run, and what the weights gave on all blocks before saving rounded them."""
+    model, monitor = material.model, trainer.monitor
+    final = in_memory = monitor.predictions(model, material.blocks.ids)
     if options.save_dtype != options.weights_dtype:
         # What is evaluated is what is saved.
         model.to(getattr(torch, options.save_dtype))
-        final = monitor.predictions(model, blocks.ids)
-    assert final is not None and in_memory is not None
+        final = monitor.predictions(model, material.blocks.ids)
     model.generation_config = greedy_config(model)
-    model.config.use_cache = use_cache
-    with bars_of_transformers(not training.disable_tqdm):
+    model.config.use_cache = material.use_cache
+    with bars_of_transformers(bars):
         # "Internal" keeps Trainer from pushing before the rest of the folder is there.
         trainer.save_model(_internal_call=True)
-    saved_step = trainer.state.best_global_step if training.load_best_model_at_end else trainer.state.global_step
-    last = [row for row in monitor.history if row.step == saved_step][-1]
-    run = FinishedRun(output, blocks, monitor.history, last, final)
-    if training.should_save:
-        plot_history(output / folder.PLOT, run.history, monitor.original_ttr)
-        results = report.results(run, in_memory, monitor.original_ttr)
-        cost = report.cost(trainer, blocks, train_seconds, time.monotonic() - started)
-        folder.write_run(
-            output, {"status": folder.FINISHED, "identity": identity, "results": results, "cost": cost, **before}
-        )
-    say(report.closing_line(run))
-    if training.push_to_hub:
-        trainer.push_to_hub(tags=["hyperfitting"], finetuned_from=options.model)
-    return run
+    step = trainer.state.best_global_step if trainer.args.load_best_model_at_end else trainer.state.global_step
+    last = [row for row in monitor.history if row.step == step][-1]
+    return FinishedRun(output, material.blocks, monitor.history, last, final), in_memory
 
 
 def _silent(line: str) -> None:
@@ -213,14 +259,3 @@ def _history_until(checkpoint: Path | None) -> list[Evaluation]:
         return []
     step = json.loads((checkpoint / folder.TRAINER_STATE_NAME).read_text())["global_step"]
     return [row for row in read_history(checkpoint.parent / folder.HISTORY)[0] if row.step <= step]
-
-
-def _train(trainer: HyperfitTrainer, checkpoint: Path | None) -> None:
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        blocks = trainer.args.per_device_train_batch_size
-        advice = f"--per_device_train_batch_size {max(1, blocks // 2)}"
-        if blocks == 1:
-            advice = "--gradient_checkpointing"
-        raise HyperfitError(f"{blocks} blocks at a time do not fit into the device's memory; add {advice}") from error

@@ -30,7 +30,7 @@ class HyperfitTrainer(Trainer):
     ) -> Any:
         """The model's own loss, added up with each block weighing the same, also in a short last batch."""
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = (result[0] if return_outputs else result).detach().mean()
+        loss = (result[0] if isinstance(result, tuple) else result).detach().mean()
         rows, length = inputs["input_ids"].shape
         if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
             # It is these rows' share of the mean over the whole update; bring it back to their own mean.
@@ -51,7 +51,6 @@ class HyperfitTrainer(Trainer):
             "entropy_bits": row.entropy_bits,
             "top1_mass": row.top1_mass,
             "ttr": row.ttr,
-            "train_loss": row.train_loss,
         }
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items() if value is not None}
         self.log(metrics)

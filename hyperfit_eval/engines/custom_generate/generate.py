@@ -59,7 +59,7 @@ def generate(
     )
 
 
-def _index_of(model: Any) -> str:
+def _index_of(model: Any) -> str | None:
     """The index file of the folder or repository, and of the revision, that the model was loaded from."""
     source, revision = model.name_or_path, getattr(model.config, "_commit_hash", None)
     try:
