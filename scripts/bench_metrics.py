@@ -59,6 +59,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each job; long ones run once")
     parser.add_argument("--work", nargs=2, metavar=("JOB", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    for path in filter(None, [*args.corpus, args.tokenizer]):
+        if not path.is_file():
+            parser.error(f"{path}: no such file")
     if args.work:
         name, folder = args.work
         result = prepare(args, Path(folder)) if name == "prepare" else run_job(name, Path(folder), args.repeats)

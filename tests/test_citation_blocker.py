@@ -98,7 +98,7 @@ def test_the_guarantee(world, rows, prompt_length, include_prompt, extra_cap, dt
             at_cap = cap is not None and len(history) >= cap and all(part in known for part in run)
             follow = table.get(gram, set()) if len(gram) == ngram else set()
             # Id 0 is the end of the text: special, and never banned.
-            forbidden = [t for t in follow if t and (at_cap or starts_word(tokenizer, gram[-1], t))]
+            forbidden = [t for t in follow if t and (at_cap or starts_word(tokenizer, gram, t))]
             possible = {t for t in range(vocabulary) if scores[row, t] > -INF} - set(forbidden)
             expected.steps += 1
             expected.matched += gram in known
@@ -215,7 +215,7 @@ def violations(world, generated):
     tokenizer, ids, _ = world
     table = continuations(ids)
     return sum(
-        row[i] in table.get(tuple(row[i - 5 : i]), ()) and starts_word(tokenizer, row[i - 1], row[i])
+        row[i] in table.get(tuple(row[i - 5 : i]), ()) and starts_word(tokenizer, row[i - 5 : i], row[i])
         for row in generated
         for i in range(5, len(row))
     )

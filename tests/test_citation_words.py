@@ -5,23 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperfit_eval.citation.words import Edge, piece_edges, starts_word, word_borders
+from hyperfit_eval.citation.edges import Edge, word_borders
+from hyperfit_eval.citation.words import Pieces, starts_word
 from hyperfit_eval.errors import HyperfitError
-
-
-def ids_of(tokenizer, text):
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def words(tokenizer, text):
     """`text` cut before every token that starts a word."""
-    ids = ids_of(tokenizer, text)
-    begins, ends = piece_edges(tokenizer, ids)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     groups = [ids[:1]]
-    for previous, index, begin in zip(ends, ids[1:], begins[1:], strict=False):
-        if word_borders(previous, begin):
+    for i in range(1, len(ids)):
+        if starts_word(tokenizer, ids[:i], ids[i]):
             groups.append([])
-        groups[-1].append(index)
+        groups[-1].append(ids[i])
     return [tokenizer.decode(group, clean_up_tokenization_spaces=False) for group in groups]
 
 
@@ -29,8 +25,9 @@ def test_by_hand():
     tokenizer = kinds.byte_level()
     pieces = tokenizer.get_vocab()
 
-    def starts(previous, piece):
-        return starts_word(tokenizer, pieces[previous], pieces[piece])
+    def starts(*row):
+        *previous, index = [pieces[piece] for piece in row]
+        return starts_word(tokenizer, previous, index)
 
     assert starts("The", "Ġt")  # a space marker ends the word before it
     assert not starts("Ġt", "he")
@@ -39,12 +36,18 @@ def test_by_hand():
     assert starts("e", ".") and starts(".", ".")  # punctuation ends a word
     assert starts("e", "Ċ")
     assert not starts("1", "9") and not starts("v", "2") and starts("Ġ", "1")  # digits are letters of a number
-    assert not starts("n", "'") and not starts("'", "t")  # don't
-    assert not starts("n", "'s") and starts("Ġ", "'") and starts(".", "'s")
+    assert not starts("n", "'") and not starts("n", "'", "t")  # don't
+    assert starts("Ġ", "'") and starts("Ġ", "'", "t") and not starts("'", "t")  # a quotation mark, if a space says so
+    assert not starts("n", "'s") and starts(".", "'s")
     assert not starts("d", "</s>") and not starts(".", "<pad>") and starts("</s>", "T")  # special: never banned
-    assert not starts("Ð", "ŀ")  # second byte of a character
-    assert not starts("ŀ", "Ð")  # Cyrillic after what may be the end of a letter
-    assert starts("a", "ä") and starts("a", "â")  # first byte of most ideographs, of curly quotes and dashes
+    assert not starts("Ð", "ŀ")  # the rest of a character
+    assert not starts("Ð", "ŀ", "Ð") and not starts(
+        "ŀ", "Ð"
+    )  # a Cyrillic letter after one, and after no one knows what
+    assert starts("ä", "º", "º", "a") and starts("a", "ä")  # a Latin letter after an ideograph, and before one
+    assert not starts("n", "â") and starts(",", "â")  # perhaps don’t, surely not ,’t
+    assert starts("Ġ", "â", "Ģ", "ľ", "W")  # a letter after a curly quotation mark
+    assert not starts("n", "â", "Ģ", "Ļ", "t")  # don’t
     assert starts("a", "ÿ") and starts("ÿ", "a")  # bytes that occur in no text
 
 
@@ -70,33 +73,19 @@ def test_table(previous, begin, expected):
 def test_byte_level():
     tokenizer = kinds.byte_level()
     assert words(tokenizer, "The foxes don't jump, said \"Anna\" in 1984.\nThe well-known end: snake_case dogs'.") == [
-        *[
-            "The",
-            " foxes",
-            " don't",
-            " jump",
-            ",",
-            " said",
-            " ",
-            '"',
-            "Anna",
-            '"',
-            " in",
-            " ",
-            "1984",
-            ".",
-            "\n",
-            "The",
-        ],
-        *[" well", "-", "known", " end", ":", " ", "snake", "_", "case", " dogs'", "."],
+        *["The", " foxes", " don't", " jump", ",", " said", " ", '"', "Anna", '"', " in", " ", "1984", ".", "\n"],
+        *["The", " well", "-", "known", " end", ":", " ", "snake", "_", "case", " dogs'", "."],
     ]
     # Every one of these letters is two or more tokens here.
     assert words(tokenizer, "Straße читала 한국어 हिन्दी café") == [
         *["Straße", " ", "читала", " ", "한국어", " ", "हिन्दी", " ", "café"]
     ]
     assert words(tokenizer, "人工 ひらがな") == ["人", "工", " ", "ひ", "ら", "が", "な"]
-    # The first byte of a Thai letter alone is also that of most Indic letters, which form words.
-    assert words(tokenizer, "สวัสดี") == ["สวัสดี"]
+    assert words(tokenizer, "กขค") == ["ก", "ข", "ค"]
+    assert words(tokenizer, "“Well,” he’d said—“naïve…”") == [
+        # After a letter the first byte of a curly sign may be that of an apostrophe.
+        *["“", "Well", ",", "”", " ", "he’d", " said—", "“", "naïve…", "”"]
+    ]
 
 
 def test_sentencepiece():
@@ -134,15 +123,15 @@ def test_special_and_added_tokens():
     tokenizer.add_tokens(["  ", "ation"])
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
     spaces, suffix, user, end = tokenizer.convert_tokens_to_ids(["  ", "ation", "<|user|>", "</s>"])
-    begins, _ = piece_edges(tokenizer, [spaces, suffix, user, end])
+    begins, _ = Pieces(tokenizer).edges([spaces, suffix, user, end])
     assert begins.tolist() == [Edge.SPACE, Edge.LETTER, Edge.SPECIAL, Edge.SPECIAL]
 
 
 def test_refused():
     with pytest.raises(HyperfitError, match="a BPE model whose pieces carry neither spaces, a marker"):
-        piece_edges(kinds.unmarked(), [5])
+        Pieces(kinds.unmarked())
     with pytest.raises(HyperfitError, match="token id 99999 is not in the tokenizer's vocabulary"):
-        piece_edges(kinds.byte_level(), [99999])
+        Pieces(kinds.byte_level()).edges([99999])
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

@@ -125,8 +125,8 @@ def test_real_text_equals_sacrebleu():
     for smoothing in ({"smooth_method": "none"}, {"smooth_method": "exp"}):
         ours = pairwise_bleu(sequences, **smoothing)
         assert ours == pytest.approx(brute_pairwise(sequences, **smoothing), abs=1e-9)
-    expected = brute_dataset(sequences[:4], corpus, 40, smooth_method="exp")
-    assert dataset_bleu(sequences[:4], corpus, 40, smooth_method="exp") == pytest.approx(expected, abs=1e-9)
+    expected = brute_dataset(sequences[:2], corpus, 40, smooth_method="exp")
+    assert dataset_bleu(sequences[:2], corpus, 40, smooth_method="exp") == pytest.approx(expected, abs=1e-9)
 
 
 def test_words_ids_arrays_and_flat_rows_score_alike(tmp_path):
@@ -149,10 +149,11 @@ def test_no_window_crosses_a_row():
 
 
 def test_degenerate_sequences():
-    assert self_bleu([[], [1, 2, 3, 4], [1, 2, 3, 4]]) == pytest.approx([0, 100, 100])
+    assert self_bleu([[], [1, 2, 3, 4], [1, 2, 3, 4]]).tolist() == [0, 100, 100]
     assert self_bleu([[7], [7]]).tolist() == [0, 0]  # no 4-gram, as in sacrebleu
     assert self_bleu([[7], [7]], effective_order=True) == pytest.approx([100, 100])
     assert dataset_bleu([[], [1]], [[1], []]).tolist() == [0, 0]
+    assert dataset_bleu([[], []], [["a"]]).tolist() == self_bleu([[], []]).tolist() == [0, 0]
 
 
 def test_progress_ends_at_the_total():

@@ -91,6 +91,12 @@ def test_words_of_text():
     assert lengths.tolist() == [3]
 
 
+def test_sequences_without_a_token():
+    lengths, where = longest_overlap([[], []], [["a"]], where=True)
+    assert (lengths.tolist(), where.tolist()) == ([0, 0], [[-1, -1], [-1, -1]])
+    assert np.isnan(novelty_curve([[]], [[1]], max_n=3)).all()
+
+
 def test_progress_ends_at_the_total():
     seen = []
     longest_overlap([[1, 2]], [[1, 2, 3]] * 4, progress=lambda *done: seen.append(done))

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from .. import files
 from ..errors import HyperfitError
 from ..tokenizers import tokenizer_fingerprint
+from .edges import Edge, word_borders
 from .mapped import open_mapped
-from .words import Edge, piece_edges, word_borders
+from .words import CONTEXT, Pieces
 
 FORMAT = "hyperfit-eval/citation-index"
 VERSION = 1
@@ -317,12 +318,18 @@ def _buckets(keys: np.ndarray) -> np.ndarray:
 
 def _kinds(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
     """Kind of the continuation of each entry, uint8 (N,)."""
+    pieces = Pieces(tokenizer)
     present = np.zeros(int(tokens.max()) + 2, dtype=bool)
     present[tokens] = True  # the last place is the separator's, by its id of -1
     ids = np.flatnonzero(present[:-1])
     begins, ends = np.full((2, len(present)), Edge.SPECIAL, dtype=np.uint8)
-    begins[ids], ends[ids] = piece_edges(tokenizer, ids)
+    begins[ids], ends[ids] = pieces.edges(ids)
     begin, end = begins[tokens[positions + ngram]], ends[tokens[positions + ngram - 1]]
+    unknown = np.flatnonzero(end == Edge.UNKNOWN)
+    if len(unknown):
+        within = np.arange(max(0, ngram - CONTEXT), ngram)
+        tails, which = np.unique(tokens[positions[unknown][:, None] + within], axis=0, return_inverse=True)
+        end[unknown] = np.array([pieces.end_of(tail) for tail in tails], dtype=np.uint8)[which.reshape(-1)]
     kinds = np.where(word_borders(end, begin), np.uint8(STARTS_WORD), np.uint8(INSIDE_WORD))
     kinds[begin == Edge.SPECIAL] = NEVER_BANNED
     return kinds

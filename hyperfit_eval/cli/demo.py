@@ -8,7 +8,7 @@ import typer
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("runs/demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of hyperfitting.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of hyperfitting.")] = 16,
 ) -> None:
     """Hyperfit the small model that ships with the package, and show what that changes.
 

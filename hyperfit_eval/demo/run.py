@@ -34,7 +34,7 @@ BATCH_SIZE = 60
 TRAINING_BLOCKS, VALIDATION_BLOCKS = 96, 12
 LEARNING_RATE = 1e-3
 """The paper's 1e-6 is right for billions of parameters; millions need about this to reach near-zero
-loss in 20 epochs."""
+loss in 16 epochs, which spares a minute beside the paper's 20."""
 EVALUATE_EVERY_EPOCHS = 2
 STEPS_AN_EPOCH = TRAINING_BLOCKS // 8
 
@@ -75,7 +75,7 @@ class Demo:
     seconds: float
 
 
-def run_demo(folder: Path, epochs: int = 20, say: Callable[[str], None] = print) -> Demo:
+def run_demo(folder: Path, epochs: int = 16, say: Callable[[str], None] = print) -> Demo:
     """Run every step and return what the report shows; about five minutes on two CPU cores.
 
     Args:

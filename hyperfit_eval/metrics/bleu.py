@@ -98,10 +98,11 @@ def scores_of_products(
         # An order longer than the sequence makes the score 0; under effective order it is left out.
         totals = totals * (np.where(total > 0, total, 1.0) if smoothing.effective_order else total)
         orders = orders + (total > 0)
-    power = 1 / np.maximum(orders, 1) if smoothing.effective_order else 1 / MAX_ORDER
+    # Divided before the root is taken, so that a perfect match is 100 to the last bit.
+    shares = np.where(totals > 0, products, 0.0) / np.where(totals > 0, totals, 1.0)
+    roots = shares ** (1 / np.maximum(orders, 1)) if smoothing.effective_order else np.sqrt(np.sqrt(shares))
     penalty = np.exp(np.minimum(0.0, 1 - reference_lengths / np.maximum(lengths, 1)))
-    scale = 100 * penalty * np.where(totals > 0, np.where(totals > 0, totals, 1.0) ** -power, 0.0)
-    return scale * (products**power if smoothing.effective_order else np.sqrt(np.sqrt(products)))
+    return 100 * penalty * roots
 
 
 def _totals(lengths: np.ndarray, order: int, smoothing: Smoothing) -> np.ndarray:

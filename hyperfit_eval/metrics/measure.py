@@ -185,8 +185,9 @@ def whole_set(texts: Texts) -> dict[str, dict[str, Any]]:
         put("zipf_slope", zipf_slope(heads), "slope", unit="ids", len=length, ranks=5000)
     longest = max(map(len, texts.ids))
     lengths = longest if longest == texts.shortest else f"{texts.shortest}-{longest}"
-    # The format is fixed, but not how hard an implementation looks for repetitions.
-    put("compression_ratio", compression_ratio(texts.texts), "ratio", len=lengths, zlib=zlib.ZLIB_RUNTIME_VERSION)
+    if any(texts.texts):
+        # The format is fixed, but not how hard an implementation looks for repetitions.
+        put("compression_ratio", compression_ratio(texts.texts), "ratio", len=lengths, zlib=zlib.ZLIB_RUNTIME_VERSION)
     return entries
 
 

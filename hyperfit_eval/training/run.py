@@ -241,7 +241,8 @@ def _compile(
 ) -> int:
     """Compile the decoder layers if asked to or if it pays; returns how many were."""
     if options.compile_layers is None:
-        if training.torch_compile or not compiling_pays(bool(training.bf16), steps):
+        # DeepSpeed gathers a layer's weights by hooks that a compiled layer would not run.
+        if training.torch_compile or training.deepspeed or not compiling_pays(bool(training.bf16), steps):
             return 0
         if missing := missing_compiler(training.use_cpu):
             say(f"The decoder layers are not compiled, training is slower than it could be: {missing}.")
