@@ -77,11 +77,12 @@ def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]
         texts=files.field(path, 1, header, "texts", str),
         versions=files.field(path, 1, header, "versions", dict),
     )
-    continuations, seen = [], {}
+    continuations: list[Continuation] = []
+    seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
-        texts = {name: files.field(path, line, row, name, str) for name in _TEXT_FIELDS}
-        ids = {name: files.ids_field(path, line, row, name) for name in _ID_FIELDS}
-        record = Continuation(**texts, **ids)
+        values: dict[str, Any] = {name: files.field(path, line, row, name, str) for name in _TEXT_FIELDS}
+        values |= {name: files.ids_field(path, line, row, name) for name in _ID_FIELDS}
+        record = Continuation(**values)
         if record.id in seen:
             raise HyperfitError(f"{path}, line {line}: id '{record.id}' was on line {seen[record.id]} already")
         seen[record.id] = line

@@ -14,7 +14,8 @@ from hyperfit_eval.harness.location import tasks_dir
 from hyperfit_eval.metrics import score_records
 from hyperfit_eval.records import Continuation, Generation, write_continuations
 
-COMMANDS = ["demo", "eval", "score", "compare", "demo-model", "tasks-dir", "index build", "index inspect", "index check"]
+COMMANDS = ["demo", "eval", "score", "compare", "demo-model", "tasks-dir"]
+COMMANDS += ["index build", "index inspect", "index check"]
 
 
 def run(*arguments):

@@ -118,11 +118,11 @@ def _history(demo: Demo) -> str:
     rows = [
         [
             f"{row.epoch:g}",
-            "-" if row.train_loss is None else f"{row.train_loss:.3f}",
-            f"{row.validation_loss:.3f}",
-            f"{100 * row.validation_accuracy:.1f}",
-            f"{row.entropy_bits:.2f}",
-            f"{100 * row.ttr:.1f}",
+            _number(row.train_loss, 3),
+            _number(row.validation_loss, 3),
+            _number(row.validation_accuracy, 1, 100),
+            _number(row.entropy_bits, 2),
+            _number(row.ttr, 1, 100),
         ]
         for row in demo.run.history
     ]
@@ -200,6 +200,10 @@ def _original(demo: Demo, name: str) -> dict[str, Any]:
 
 def _mean(measured: Any, name: str) -> float:
     return _entry(measured, name)["mean"]
+
+
+def _number(value: float | None, digits: int, scale: int = 1) -> str:
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
 def _flat(text: str) -> str:

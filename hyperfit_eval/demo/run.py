@@ -209,8 +209,9 @@ def _load(model: str) -> Any:
 
 def _perplexity(losses: list[float]) -> dict[str, Any]:
     """Perplexity over texts of equal length: the interval is that of the mean loss, exponentiated."""
-    entry = metrics.mean_interval(np.array(losses)).as_dict()
-    return {**entry, **{name: math.exp(entry[name]) for name in ("mean", "low", "high")}}
+    interval = metrics.mean_interval(np.array(losses))
+    ends = {name: math.exp(getattr(interval, name)) for name in ("mean", "low", "high")}
+    return interval.as_dict() | ends
 
 
 def _write_results(demo: Demo) -> None:

@@ -83,8 +83,8 @@ def score_ids(
         # H = log Z - sum p * logit, in nats.
         expected_logit = (torch.softmax(logits, dim=-1) * logits).sum(-1)
         entropy = ((log_normalizer - expected_logit) / math.log(2)).clamp_min(0).double().cpu().numpy()
-        mass, top1 = mass.double().cpu().numpy(), top.indices[..., 0].cpu().numpy()
-        return [TextScore(*rows, first_scored) for rows in zip(nll, entropy, mass, top1, strict=True)]
+        columns = (nll, entropy, mass.double().cpu().numpy(), top.indices[..., 0].cpu().numpy())
+        return [TextScore(*rows, first_scored) for rows in zip(*columns, strict=True)]
 
     with torch.inference_mode():
         return in_batches(sequences, batch_size, run, progress)

@@ -72,7 +72,7 @@ def hyperfit_continue(lm: LM, requests: Sequence[Instance]) -> list[dict[str, An
     return _once_each(requests, lambda group: _continue_group(lm, group))
 
 
-def hyperfit_score(lm: LM, requests: Sequence[Instance]) -> list[dict[str, Any] | None]:
+def hyperfit_score(lm: LM, requests: Sequence[Instance]) -> Sequence[dict[str, Any] | None]:
     """Answer each request with the model's predictions along the text, or None for a text-only model.
 
     Keys: context_nll and nll (lists of nats), entropy_bits (mean, bits), top_1, top_3, top_5 (mean

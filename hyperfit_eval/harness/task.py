@@ -93,7 +93,7 @@ class OpenEndedTask(ConfigurableTask):
         self.config.metadata["signatures"] = self.columns.signatures
         return super().dump_config()
 
-    def higher_is_better(self) -> dict[str, bool | None]:
+    def higher_is_better(self) -> dict[str, bool]:
         """Only where the paper says so: diversity up, copying down."""
         return columns.HIGHER_IS_BETTER
 

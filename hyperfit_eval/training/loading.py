@@ -60,4 +60,4 @@ def greedy_config(model: Any) -> GenerationConfig:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    return str(error).strip().partition("\n")[0].rstrip(".: ")

@@ -61,7 +61,7 @@ def hyperfit(
         progress: told of each update; None shows a bar, unless training.disable_tqdm.
         say: prints a line; of the first process only.
     Raises:
-        HyperfitError: whatever cannot be used, before anything is written.
+        HyperfitError: whatever cannot be used, before anything is written; blocks that do not fit into memory.
     """
     started = time.monotonic()
     output, bars = Path(training.output_dir), not training.disable_tqdm
