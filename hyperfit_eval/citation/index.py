@@ -191,7 +191,7 @@ class CitationIndex:
     def __deepcopy__(self, memo: dict) -> "CitationIndex":
         return self  # nothing in it ever changes, and it may be larger than memory
 
-    def entries_of(self, ngram: list[int]) -> tuple[int, int]:
+    def entries_of(self, ngram: Sequence[int]) -> tuple[int, int]:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
         key = sum(map(mul, ngram, self._multiplier_list)) & 0xFFFFFFFFFFFFFFFF
         key -= key >> 63 << 64
@@ -200,7 +200,7 @@ class CitationIndex:
             return 0, 0
         first = self.starts.item(place)
         position = self.positions.item(first)
-        if self.tokens[position : position + self.ngram].tolist() != ngram:
+        if self.tokens[position : position + self.ngram].tolist() != list(ngram):
             return 0, 0
         return first, self.starts.item(place + 1)
 

@@ -64,15 +64,19 @@ class CitationMatcher:
         A lookup of its own, since numpy takes about a microsecond for every operation on one row.
         """
         index = self.index
-        first, stop = index.entries_of(list(history[-index.ngram :]))
+        first, stop = index.entries_of(history[-index.ngram :])
         if first == stop:
             return _NOTHING
-        at_cap = (
-            self.max_overlap_tokens is not None and self._at_cap(np.array([history[-self.max_overlap_tokens :]]))[0]
-        )
-        banned = index.kinds[first:stop] >= (INSIDE_WORD if at_cap else STARTS_WORD)
-        ids = index.tokens[index.positions[first:stop][banned] + index.ngram]
-        return Bans(np.zeros(len(ids), dtype=np.int64), ids, 1)
+        lowest = STARTS_WORD
+        if self.max_overlap_tokens is not None and self._at_cap(np.array([history[-self.max_overlap_tokens :]]))[0]:
+            lowest = INSIDE_WORD
+        if stop - first == 1:  # as most n-grams have
+            if index.kinds.item(first) < lowest:
+                return _MATCHED
+            ids = np.array([index.tokens.item(index.positions.item(first) + index.ngram)], dtype=np.int32)
+            return Bans(_FIRST_ROW, ids, 1)
+        ids = index.tokens[index.positions[first:stop][index.kinds[first:stop] >= lowest] + index.ngram]
+        return Bans(_FIRST_ROW.repeat(len(ids)), ids, 1)
 
     def banned(self, windows: np.ndarray) -> Bans:
         """Tokens that must not follow.
@@ -134,3 +138,5 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
 
 
 _NOTHING = Bans(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), 0)
+_MATCHED = _NOTHING._replace(matched=1)
+_FIRST_ROW = np.zeros(1, dtype=np.int64)

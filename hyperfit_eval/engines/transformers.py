@@ -97,12 +97,11 @@ class CitationBlocker(LogitsProcessor):
         Raises:
             HyperfitError: the scores are those of another model than the index or the last call was for.
         """
-        rows, vocabulary = scores.shape
+        vocabulary = scores.size(1)
         if vocabulary != self._vocabulary:
             self._check_vocabulary(vocabulary)
         if not self.in_place:
             scores = scores.clone()
-        self._counters.steps += rows
         if scores.is_cpu:
             self._ban_on_host(input_ids, scores)
         else:
@@ -125,10 +124,13 @@ class CitationBlocker(LogitsProcessor):
     def _ban_on_host(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
         ids, matcher = input_ids.numpy(), self._matcher
         rows, length = ids.shape
+        self._counters.steps += rows
         tail = ids[0, -self._tail_tokens :].tolist() if rows == 1 else None
         if self._learns_start:
             self._learn_start(ids, tail)
-        known = min(length - self._start, matcher.window_tokens)
+        known = length - self._start
+        if known > matcher.window_tokens:
+            known = matcher.window_tokens
         if known < self.index.ngram:
             return
         if tail is not None:
@@ -162,7 +164,9 @@ class CitationBlocker(LogitsProcessor):
     def _ban_on_device(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
         if self._device_matcher is None:
             self._device_matcher = DeviceMatcher(self.index, scores.device, self.max_overlap_tokens)
-        length, width = input_ids.shape[1], self._matcher.window_tokens
+        rows, length = input_ids.shape
+        self._counters.steps += rows
+        width = self._matcher.window_tokens
         if self._learns_start:
             if self._last_ids is None:
                 self._start = length
