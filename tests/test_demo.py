@@ -1,4 +1,4 @@
-"""The demonstration on its own files: a real run, shortened to one epoch."""
+"""The demonstration on its own files: a real run, shortened to one epoch and 12 texts."""
 
 import json
 import re
@@ -12,18 +12,21 @@ from hyperfit_eval.demo.run import BASE, BLOCKED, HYPERFITTED, TOP_P, run_demo
 from hyperfit_eval.metrics import longest_overlap
 from hyperfit_eval.records import read_continuations
 from hyperfit_eval.report.tables import markdown_table, plain_table, with_interval
+from hyperfit_eval.texts.contexts import TextSet, demo_texts
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    return run_demo(tmp_path_factory.mktemp("demo"), epochs=1, say=lambda line: None)
+    texts = demo_texts()
+    some = TextSet(texts.passages[:12], texts.dropped, texts.origins)
+    return run_demo(tmp_path_factory.mktemp("demo"), epochs=1, texts=some, say=lambda line: None)
 
 
 def test_every_step_leaves_its_file(demo):
     names = ["base_greedy", "base_top_p", "hyperfitted_greedy", "hyperfitted_greedy_blocked"]
     for name in names:
         generation, records = read_continuations(demo.folder / f"continuations_{name}.jsonl")
-        assert len(records) == 60
+        assert len(records) == 12
         assert (generation.blocker is not None) == name.endswith("blocked")
     assert read_continuations(demo.folder / "continuations_base_top_p.jsonl")[0].decoding["top_p"] == 0.9
     assert {"model.safetensors", "run.json", "history.png", "citation_index.safetensors", "training_blocks.jsonl"} <= {

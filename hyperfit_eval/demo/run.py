@@ -23,7 +23,7 @@ from ..generation import Decoding, TextScore, continue_passages, describe_blocke
 from ..harness.suite import versions
 from ..metrics.score import score_records
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
-from ..texts.contexts import demo_corpus_path, demo_texts
+from ..texts.contexts import TextSet, demo_corpus_path, demo_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.recipe import HyperfitArguments, RecipeArguments
 from ..training.run import FinishedRun, hyperfit
@@ -75,18 +75,19 @@ class Demo:
     seconds: float
 
 
-def run_demo(folder: Path, epochs: int = 16, say: Callable[[str], None] = print) -> Demo:
+def run_demo(folder: Path, epochs: int = 16, texts: TextSet | None = None, say: Callable[[str], None] = print) -> Demo:
     """Run every step and return what the report shows; about five minutes on two CPU cores.
 
     Args:
         folder: output folder; the files of an earlier demo in it are replaced.
         epochs: of hyperfitting.
+        texts: what is continued; the 60 that ship with the package unless given.
         say: prints a line.
     Raises:
         HyperfitError: the folder holds something else, or cannot be written.
     """
     started = time.monotonic()
-    texts = demo_texts()
+    texts = texts or demo_texts()
     base_dir = str(demo_model_dir())
     say(f"[1/4] The base model continues {len(texts.passages)} texts it has never seen")
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
@@ -148,7 +149,7 @@ def run_demo(folder: Path, epochs: int = 16, say: Callable[[str], None] = print)
 class _Steps:
     """The steps that need tokenizer and base model."""
 
-    def __init__(self, folder: Path, tokenizer: Any, base: Any, texts: Any):
+    def __init__(self, folder: Path, tokenizer: Any, base: Any, texts: TextSet):
         self.folder, self.tokenizer, self.base, self.texts = folder, tokenizer, base, texts
         self.prefix = bos_ids(tokenizer)
 
