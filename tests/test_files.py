@@ -1,5 +1,6 @@
 """Files between the rooms: what is written is read back, and nothing else is."""
 
+import copy
 import json
 import stat
 
@@ -9,6 +10,7 @@ import pytest
 from hyperfit_eval import files
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.records import Continuation, Generation, read_continuations, write_continuations
+from hyperfit_eval.tokenizers import tokenizer_fingerprint
 
 # U+2028 and U+0085 are line ends to Python's splitlines(), but not to JSON.
 RECORD = Continuation("news-1", "news", [5, 6], [7, 8], [9, 9], "a\u2028b\x85", "cd", "ee", "c", "e")
@@ -123,3 +125,20 @@ def test_fingerprints_depend_on_order_and_borders():
     assert files.fingerprint_ids([[1, 2], [3]]) != files.fingerprint_ids([[1], [2, 3]])
     assert files.fingerprint_ids([[1, 2]]) == files.fingerprint_ids([np.array([1, 2], dtype=np.int32)])
     assert len(files.fingerprint(["x"])) == 16
+
+
+def test_a_tokenizer_keeps_its_fingerprint_through_truncation_and_padding(tiny_tokenizer):
+    before = tokenizer_fingerprint(tiny_tokenizer)
+    tiny_tokenizer.backend_tokenizer.enable_truncation(8)
+    tiny_tokenizer.backend_tokenizer.enable_padding(length=8)
+    try:
+        assert tokenizer_fingerprint(tiny_tokenizer) == before
+    finally:
+        tiny_tokenizer.backend_tokenizer.no_truncation()
+        tiny_tokenizer.backend_tokenizer.no_padding()
+
+
+def test_another_vocabulary_has_another_fingerprint(tiny_tokenizer):
+    other = copy.deepcopy(tiny_tokenizer)
+    other.add_tokens(["unheard-of"])
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(tiny_tokenizer)

@@ -74,4 +74,9 @@ def describe_blocker(blocker: Any) -> dict[str, Any] | None:
     if blocker is None:
         return None
     header = blocker.index.header
-    return {"ngram": header.ngram, "corpus": header.corpus, **asdict(blocker.counters)}
+    return {
+        "ngram": header.ngram,
+        "corpus": header.corpus,
+        "include_prompt": blocker.include_prompt,
+        **asdict(blocker.counters),
+    }
