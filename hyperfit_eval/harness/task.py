@@ -144,12 +144,13 @@ def find_checkpoint_file(model: Any, name: str, revision: str | None = None) -> 
         path = Path(model) / name
         return path if path.is_file() else None
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(hf_hub_download(model, name, revision=revision))
-    except LocalEntryNotFoundError:
-        # Offline: the cached part of the repository is all there is.
+    except (EntryNotFoundError, RepositoryNotFoundError, HFValidationError):
+        # Offline this is also the answer for a file that was never downloaded.
+        logger.info("%s has no %s that can be seen from here", model, name)
         return None
-    except (EntryNotFoundError, HFValidationError, HfHubHTTPError):
-        return None
+    except HfHubHTTPError as error:
+        raise HyperfitError(f"{model}: whether it has {name} cannot be asked ({error}); try again later") from error
