@@ -48,7 +48,8 @@ def bare(model, prompts: list[list[int]], texts: list[list[int]], batch_size: in
 
 def main() -> None:
     args = parse_args()
-    lm = HFLM(pretrained=args.model, batch_size=args.batch_size)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lm = HFLM(pretrained=args.model, batch_size=args.batch_size, device=device)
     manager = TaskManager(include_path=str(tasks_dir()), include_defaults=False)
     passages = (demo_texts() if args.task.endswith("_demo") else select_texts()).passages
     bos, cuts = bos_ids(lm.tokenizer), cut_passages(lm.tokenizer, passages)
