@@ -66,7 +66,7 @@ def run_suite(suite: Suite) -> dict[str, Any]:
         tasks=list(suite.tasks),
         num_fewshot=suite.num_fewshot,
         batch_size=suite.batch_size,
-        device=suite.device,
+        device=suite.device or default_device(),
         limit=suite.limit,
         task_manager=manager,
         # Two resamples: F1 and MCC get theirs below; 0 would also drop the closed-form errors of means.
@@ -110,6 +110,13 @@ def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[
     generation = replace(generation_of(rows[0], fingerprint, suite.model), versions=versions())
     records = [continuation_of(row) for row in sorted(rows, key=lambda row: row["id"])]
     write_continuations(suite.output / f"continuations_{task}_{stamp}.jsonl", generation, records)
+
+
+def default_device() -> str:
+    """The accelerator at hand, or the CPU; lm-eval, asked from Python, would take CUDA for granted."""
+    import torch
+
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
 
 def versions() -> dict[str, str]:
