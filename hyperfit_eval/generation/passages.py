@@ -78,5 +78,6 @@ def describe_blocker(blocker: Any) -> dict[str, Any] | None:
         "ngram": header.ngram,
         "corpus": header.corpus,
         "include_prompt": blocker.include_prompt,
+        "max_overlap_tokens": blocker.max_overlap_tokens,
         **asdict(blocker.counters),
     }

@@ -13,6 +13,7 @@ token metrics are reported as unavailable instead of being taken from re-tokeniz
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class ContinueSettings:
     top_k: int = 0
     seed: int = 0
     citation_index: str | None = None
+    max_overlap_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,13 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
     from ..generation import Decoding, continue_passages, describe_blocker
 
     options = asdict(settings)
-    index_path = options.pop("citation_index")
-    blocker = None
+    index_path, cap = options.pop("citation_index"), options.pop("max_overlap_tokens")
+    # Model arguments may have switched blocking on for every task (harness/blocking.py).
+    blocker = deepcopy(getattr(lm, "hyperfit_blocker", None))
     if index_path:
         from ..citation import CitationBlocker, CitationIndex
 
-        blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer))
+        blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer), max_overlap_tokens=cap)
     decoding = Decoding(LONG, **options)
     with tqdm(total=len(passages), desc="Continuing contexts", disable=lm.rank != 0) as bar:
         records = continue_passages(

@@ -13,10 +13,8 @@ from lm_eval.api.task import ConfigurableTask
 from ..errors import HyperfitError, exit_with_one_line
 from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
+from .checkpoint import BLOCKS_FILE, INDEX_FILE, checkpoint_file
 from .requests import ContinueSettings, continue_request, score_request
-
-INDEX_FILE = "citation_index.safetensors"
-BLOCKS_FILE = "training_blocks.jsonl"
 
 logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
 
@@ -28,7 +26,8 @@ class OpenEndedTask(ConfigurableTask):
 
     - texts: "hub" (300 texts of the paper's three datasets) or "demo" (60 texts of this package);
     - per_source: texts of each source, 100 by default ("hub" only);
-    - blocked: use citation blocking; citation_index: its file, by default the checkpoint's own;
+    - block_citations: true for citation blocking; citation_index: its file, by default the checkpoint's own;
+      max_overlap_tokens: also bound copies inside long words;
     - training_set: training blocks for Dataset BLEU and Overlap, by default the checkpoint's own;
     - seed: for sampling (`--gen_kwargs do_sample=True,temperature=0.7,top_p=0.9,top_k=50`).
     """
@@ -49,13 +48,14 @@ class OpenEndedTask(ConfigurableTask):
         self.dataset = datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
         logger.info("%s: %d texts, fingerprint %s", self.config.task, len(rows), self.texts.fingerprint)
         self.config.metadata["texts_fingerprint"] = self.texts.fingerprint
-        self.index_path = self._checkpoint_file("citation_index", INDEX_FILE) if self.settings.get("blocked") else None
-        if self.settings.get("blocked") and self.index_path is None:
+        blocked = self.settings.get("block_citations")
+        self.index_path = checkpoint_file(self.settings, "citation_index", INDEX_FILE) if blocked else None
+        if blocked and self.index_path is None:
             raise HyperfitError(
                 f"{self.settings.get('pretrained')}: no {INDEX_FILE} in the checkpoint for {self.config.task}; "
                 f'build one with `hyperfit index build` and add --metadata \'{{"citation_index": "FILE"}}\''
             )
-        self.columns = columns.Columns(self.texts, self._checkpoint_file("training_set", BLOCKS_FILE))
+        self.columns = columns.Columns(self.texts, checkpoint_file(self.settings, "training_set", BLOCKS_FILE))
 
     def doc_to_text(self, doc: dict, doc_to_text: Any = None) -> str:
         """The whole text; the model's side cuts it, with its own tokenizer."""
@@ -120,37 +120,10 @@ class OpenEndedTask(ConfigurableTask):
                 f"--gen_kwargs max_gen_toks={options['max_gen_toks']}: {self.config.task} always makes 224 new tokens "
                 f"(paper, Section 4); leave it out"
             )
+        cap = self.settings.get("max_overlap_tokens")
         return ContinueSettings(
             **{name: options[name] for name in known & set(options)},
             seed=int(self.settings.get("seed", 0)),
             citation_index=str(self.index_path) if self.index_path else None,
+            max_overlap_tokens=int(cap) if self.index_path and cap is not None else None,
         )
-
-    def _checkpoint_file(self, setting: str, name: str) -> Path | None:
-        """The file that `setting` names, or the checkpoint's own `name`, or None where it has none."""
-        given = self.settings.get(setting)
-        if given:
-            if not Path(given).is_file():
-                raise HyperfitError(f"{setting} {given}: no such file")
-            return Path(given)
-        return find_checkpoint_file(self.settings.get("pretrained"), name, self.settings.get("revision"))
-
-
-def find_checkpoint_file(model: Any, name: str, revision: str | None = None) -> Path | None:
-    """`name` in a checkpoint, a local folder or a Hub repository; None where it is not there."""
-    if not isinstance(model, str):
-        return None
-    if Path(model).is_dir():
-        path = Path(model) / name
-        return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except (EntryNotFoundError, RepositoryNotFoundError, HFValidationError):
-        # Offline this is also the answer for a file that was never downloaded.
-        logger.info("%s has no %s that can be seen from here", model, name)
-        return None
-    except HfHubHTTPError as error:
-        raise HyperfitError(f"{model}: whether it has {name} cannot be asked ({error}); try again later") from error

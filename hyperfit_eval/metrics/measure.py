@@ -121,7 +121,7 @@ def generated_texts(generation: Generation, records: Sequence[Continuation]) -> 
     recipe = {
         "ctx": CONTEXT_TOKENS,
         "dec": generation.decoding.get("method", "unknown") + (f"({','.join(settings)})" if settings else ""),
-        "block": generation.blocker["ngram"] if generation.blocker else "none",
+        "block": _block(generation.blocker),
         "dtype": generation.dtype,
         "seed": generation.seed,
         "texts": generation.texts or None,
@@ -134,6 +134,15 @@ def generated_texts(generation: Generation, records: Sequence[Continuation]) -> 
         [record.generated_text_at_128 for record in records],
         recipe,
     )
+
+
+def _block(blocker: dict[str, Any] | None) -> str:
+    """As in `5`, `5+prompt` or `5+cap24`: n-gram length and what differs from the paper's rule."""
+    if not blocker:
+        return "none"
+    cap = blocker.get("max_overlap_tokens")
+    prompt = "+prompt" if blocker.get("include_prompt") else ""
+    return f"{blocker['ngram']}{prompt}" + (f"+cap{cap}" if cap else "")
 
 
 def original_texts(generation: Generation, records: Sequence[Continuation]) -> Texts:

@@ -7,7 +7,6 @@ nothing of it is changed on disk. Set HYPERFIT_EVAL_NO_AUTOLOAD=1 to switch it o
 `--include_path "$(hyperfit tasks-dir)"`.
 """
 
-import functools
 import importlib.util
 import os
 import sys
@@ -28,32 +27,12 @@ class _Finder:
 
             def exec_module(module):
                 execute(module)
-                _extend(module)
+                from hyperfit_eval.harness.extension import extend
+
+                extend(module)
 
             spec.loader.exec_module = exec_module
         return spec
-
-
-def _extend(tasks_module):
-    """Wrap TaskManager.__init__ so that include_path ends with this package's tasks."""
-    manager = tasks_module.TaskManager
-    original = manager.__init__
-
-    @functools.wraps(original)
-    def __init__(self, verbosity=None, include_path=None, *args, **kwargs):
-        from hyperfit_eval.harness.location import tasks_dir
-
-        ours = str(tasks_dir())
-        if include_path is None:
-            paths = []
-        elif isinstance(include_path, (list, tuple)):
-            paths = [str(path) for path in include_path]
-        else:
-            paths = [str(include_path)]
-        # A folder given by the user comes last and may replace a task of ours.
-        original(self, verbosity, [ours, *(path for path in paths if path != ours)], *args, **kwargs)
-
-    manager.__init__ = __init__
 
 
 if not os.environ.get("HYPERFIT_EVAL_NO_AUTOLOAD"):
