@@ -134,7 +134,8 @@ def made_up_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
     while len(vocabulary) < VOCABULARY:
         left, right = (parts[place] for place in rng.integers(0, min(len(parts), 5000), 2))
         if left + right not in vocabulary:
-            parts.append(left + right)
+            if len(left + right) <= 6:  # pieces of real vocabularies are short, and their file some 10 MB
+                parts.append(left + right)
             for pair in ((left, right), ("Ġ", left + right)):
                 vocabulary["".join(pair)] = len(vocabulary)
                 merges.append(pair)

@@ -152,10 +152,10 @@ def test_what_would_not_block_is_refused(task_folder, checkpoint, tmp_path):
         given = arguments(checkpoint, block_citations=True, citation_index="nowhere.safetensors")
         answers(task_folder, model_args=given)
     lm = HFLM(pretrained=str(checkpoint), device="cpu")
-    with pytest.raises(HyperfitError, match="no citation_index.safetensors in the checkpoint for block_citations"):
+    with pytest.raises(HyperfitError, match=r"no citation_index\.safetensors in the checkpoint for block_citations"):
         blocking.block_model(lm, {"block_citations": True, "pretrained": str(tmp_path)})
     cached = CachingLM(lm, str(tmp_path / "cache.db"))
-    with cached.dbdict, pytest.raises(HyperfitError, match="--use_cache with block_citations: .* leave it out"):
+    with cached.dbdict, pytest.raises(HyperfitError, match=r"--use_cache with block_citations: .* leave it out"):
         blocking.block_model(cached, {"block_citations": True, "pretrained": str(checkpoint)})
 
 

@@ -1,6 +1,7 @@
 """The citation index: which token continues which n-gram of the hyperfitting dataset (docs/citation.md)."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from operator import mul
@@ -97,6 +98,8 @@ class CitationIndex:
         # Not more than there are keys: with them wrapped around, no key is seen twice.
         self._in_bucket = np.arange(min(header.widest_bucket, header.ngrams))
         self._bits = (len(self.buckets) - 1).bit_length() - 1
+        # One element of a memoryview is read in a third of the time that numpy takes for it.
+        self._views = tuple(map(memoryview, (self.keys, self.buckets, self.starts, self.positions, self.tokens)))
 
     @classmethod
     def build(cls, sequences: Iterable[Sequence[int] | np.ndarray], tokenizer: Any, ngram: int = 5) -> "CitationIndex":
@@ -193,16 +196,19 @@ class CitationIndex:
 
     def entries_of(self, ngram: Sequence[int]) -> tuple[int, int]:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
+        keys, buckets, starts, positions, tokens = self._views
         key = sum(map(mul, ngram, self._multiplier_list)) & 0xFFFFFFFFFFFFFFFF
         key -= key >> 63 << 64
-        place = self.keys.searchsorted(key)
-        if place == len(self.keys) or self.keys.item(place) != key:
+        bucket = (key >> (64 - self._bits)) + (1 << (self._bits - 1))
+        end = buckets[bucket + 1]
+        place = bisect_left(keys, key, buckets[bucket], end)
+        if place == end or keys[place] != key:
             return 0, 0
-        first = self.starts.item(place)
-        position = self.positions.item(first)
-        if self.tokens[position : position + self.ngram].tolist() != list(ngram):
+        first = starts[place]
+        position = positions[first]
+        if tokens[position : position + self.ngram].tolist() != list(ngram):
             return 0, 0
-        return first, self.starts.item(place + 1)
+        return first, starts[place + 1]
 
     def lookup(self, ngrams: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find many n-grams.
