@@ -1,0 +1,1 @@
+"""The paper's experiments as steps that resume: `hyperfit reproduce`."""

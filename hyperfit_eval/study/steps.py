@@ -1,0 +1,157 @@
+"""Steps of a long study: each leaves a folder, is skipped where that is there, and starts again where it broke off."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import HyperfitError
+from ..files import fingerprint, read_json, write_json
+
+KIND, VERSION = "study-step", 1
+MARKER = "step.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One piece of work that leaves a folder of files.
+
+    Attributes:
+        name: unique, and its place under the study's folder: `continue/base`.
+        make: does the work, see `Workplace`.
+        inputs: what the result depends on, JSON values: settings, fingerprints of data. A step whose inputs
+            changed is done again, and so is all that needs it.
+        needs: steps whose files it reads.
+        seconds: how long it takes, roughly, before anything was measured; the time left is made of these.
+    """
+
+    name: str
+    make: Callable[["Workplace"], None]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple["Step", ...] = ()
+    seconds: float = 1.0
+
+    @cached_property
+    def key(self) -> str:
+        """Fingerprint of everything that the result depends on."""
+        inputs = json.dumps(self.inputs, sort_keys=True, ensure_ascii=False)
+        return fingerprint([self.name, __version__, inputs, *(step.key for step in self.needs)])
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a step's `make` is given."""
+
+    folder: Path
+    """To write into. After an interruption it still holds what the last try left."""
+    root: Path
+    say: Say
+
+    def of(self, step: Step) -> Path:
+        """The folder of a needed step."""
+        return self.root / step.name
+
+
+@dataclass(frozen=True)
+class Skipped(Exception):
+    """Raised by `make` for what cannot be done here; the report gives the reason."""
+
+    reason: str
+
+
+def in_order(wanted: Iterable[Step]) -> list[Step]:
+    """The wanted steps and all that they need, needed ones first, each once."""
+    ordered: dict[str, Step] = {}
+
+    def add(step: Step) -> None:
+        for needed in step.needs:
+            add(needed)
+        known = ordered.setdefault(step.name, step)
+        if known.key != step.key:
+            raise ValueError(f"two different steps are called {step.name}")
+
+    for step in wanted:
+        add(step)
+    return list(ordered.values())
+
+
+def run_steps(wanted: Sequence[Step], root: Path, say: Say = print) -> dict[str, str]:
+    """Do the wanted steps and what they need; skip those that are done.
+
+    Args:
+        root: a folder for each step is made in it, and `step.json` in each folder says what it was made from.
+        say: prints a line: what is being done, and how long the rest may take.
+    Returns:
+        Why steps were skipped, by name; a step that needs a skipped one is skipped with it.
+    Raises:
+        HyperfitError: whatever a step refuses; what was done stays, and the same call goes on from there.
+    """
+    steps = in_order(wanted)
+    todo = [step for step in steps if done(step, root) is None]
+    if len(todo) < len(steps):
+        say(f"{len(steps) - len(todo)} of {len(steps)} steps are done already")
+    reasons: dict[str, str] = {}
+    spent = expected = 0.0
+    for number, step in enumerate(todo, start=1):
+        if because := next((reasons[needed.name] for needed in step.needs if needed.name in reasons), None):
+            reasons[step.name] = because
+            continue
+        left = sum(other.seconds for other in todo[number - 1 :])
+        # What was measured so far says how this machine compares with the estimates.
+        pace = spent / expected if expected else 1.0
+        say(f"[{number}/{len(todo)}] {step.name} (about {duration(left * pace)} left)")
+        started = time.monotonic()
+        try:
+            _make(step, root, say)
+        except Skipped as skipped:
+            reasons[step.name] = skipped.reason
+            say(f"    skipped: {skipped.reason}")
+        else:
+            spent += time.monotonic() - started
+            expected += step.seconds
+    return reasons
+
+
+def done(step: Step, root: Path) -> dict[str, Any] | None:
+    """What `step.json` says of a finished step with these inputs; None if it is to be done."""
+    marker = root / step.name / MARKER
+    if not marker.is_file():
+        return None
+    try:
+        body = read_json(marker, KIND, VERSION)
+    except HyperfitError:
+        return None  # of another version: done again
+    return body if body.get("key") == step.key else None
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _make(step: Step, root: Path, say: Say) -> None:
+    # Work goes on in a folder of its own, so that a finished folder is always whole.
+    folder, partial = root / step.name, root / ".partial" / step.name
+    claim = partial / MARKER
+    if not claim.is_file() or json.loads(claim.read_text()).get("key") != step.key:
+        shutil.rmtree(partial, ignore_errors=True)
+    description = {"name": step.name, "key": step.key, "inputs": dict(step.inputs)}
+    description["needs"] = {needed.name: needed.key for needed in step.needs}
+    write_json(claim, KIND, VERSION, {**description, "status": "running"})
+    started = time.monotonic()
+    step.make(Workplace(partial, root, say))
+    seconds = round(time.monotonic() - started, 2)
+    write_json(claim, KIND, VERSION, {**description, "status": "finished", "seconds": seconds})
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial.rename(folder)
