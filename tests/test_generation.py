@@ -84,6 +84,8 @@ def test_scores_of_two_tokens_by_hand(tiny_model):
     np.testing.assert_allclose(score.entropy_bits, -(p * np.log2(p)).sum(-1), rtol=1e-5)
     np.testing.assert_allclose(score.top_mass[:, 1], np.sort(p, -1)[:, -3:].sum(-1), rtol=1e-5)
     np.testing.assert_array_equal(score.top1, p.argmax(-1))
+    places = [sorted(row, reverse=True).index(row[token]) + 1 for row, token in zip(p.tolist(), [5, 9], strict=True)]
+    assert score.rank.tolist() == places
     assert score.perplexity() == pytest.approx(math.exp(score.nll.mean()))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +23,11 @@ class Decoding:
     top_p: float = 1.0
     top_k: int = 0
     """0 switches it off."""
+    min_p: float = 0.0
+    """Sampled tokens have at least this share of the most probable one's probability; 0 switches it off."""
+    num_beams: int = 1
+    repetition_penalty: float = 1.0
+    """1 is none (Keskar et al., 2019)."""
     seed: int = 0
     """Only used when sampling."""
 
@@ -33,9 +38,14 @@ class Decoding:
 
     def describe(self) -> dict[str, Any]:
         """The settings that matter, for records and signatures."""
+        described: dict[str, Any] = {"method": "greedy", "new_tokens": self.new_tokens}
         if self.do_sample:
-            return {"method": "sample", **{k: v for k, v in asdict(self).items() if k != "do_sample"}}
-        return {"method": "greedy", "new_tokens": self.new_tokens}
+            sampled = ("temperature", "top_p", "top_k", "seed")
+            described |= {"method": "sample", **{name: getattr(self, name) for name in sampled}}
+        elif self.num_beams > 1:
+            described["method"] = "beam"
+        rare = {"min_p": 0.0, "num_beams": 1, "repetition_penalty": 1.0}
+        return described | {name: getattr(self, name) for name, off in rare.items() if getattr(self, name) != off}
 
 
 def continue_ids(
@@ -78,11 +88,13 @@ def continue_ids(
         max_new_tokens=decoding.new_tokens,
         min_new_tokens=decoding.new_tokens,
         do_sample=decoding.do_sample,
-        num_beams=1,
+        num_beams=decoding.num_beams,
+        repetition_penalty=decoding.repetition_penalty,
         use_cache=True,
     )
     if decoding.do_sample:
         settings.temperature, settings.top_p, settings.top_k = decoding.temperature, decoding.top_p, decoding.top_k
+        settings.min_p = decoding.min_p or None
         torch.manual_seed(decoding.seed)
     processors = LogitsProcessorList([logits_processor] if logits_processor else [])
 

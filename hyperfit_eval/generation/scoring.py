@@ -28,6 +28,8 @@ class TextScore:
     """Probability of the 1, 3 and 5 most probable tokens together, shape (T, 3)."""
     top1: np.ndarray
     """Id of the most probable token, shape (T,), int64."""
+    rank: np.ndarray
+    """Place of the text's token among all tokens by probability, 1 for the most probable, shape (T,), int64."""
     first_scored: int
     """Index in the text of the first token scored: 0 with a BOS before it, else 1."""
 
@@ -83,7 +85,8 @@ def score_ids(
         # H = log Z - sum p * logit, in nats.
         expected_logit = (torch.softmax(logits, dim=-1) * logits).sum(-1)
         entropy = ((log_normalizer - expected_logit) / math.log(2)).clamp_min(0).double().cpu().numpy()
-        columns = (nll, entropy, mass.double().cpu().numpy(), top.indices[..., 0].cpu().numpy())
+        rank = (logits > target[..., None]).sum(-1) + 1
+        columns = (nll, entropy, mass.double().cpu().numpy(), top.indices[..., 0].cpu().numpy(), rank.cpu().numpy())
         return [TextScore(*rows, first_scored) for rows in zip(*columns, strict=True)]
 
     with torch.inference_mode():

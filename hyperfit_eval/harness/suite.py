@@ -76,13 +76,14 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     if results is None:
         # Not the first of several processes.
         return {}
-    _replace_stderr(results)
+    replace_stderr(results)
     samples = results.pop("samples")
     _write(suite, results, samples)
     return results
 
 
-def _replace_stderr(results: dict[str, Any]) -> None:
+def replace_stderr(results: dict[str, Any]) -> None:
+    """Put our standard errors of F1 and MCC into lm-eval's results, made with log_samples."""
     for task, values in results["results"].items():
         for metric, stderr in (("f1", f1_stderr), ("mcc", mcc_stderr)):
             key = f"{metric}_stderr,none"

@@ -17,6 +17,7 @@ from .repetition import (
 )
 from .score import compare_records, score_records
 from .signature import PRESETS, bleu_signature, signature
+from .spans import repeated_lengths
 from .statistics import (
     Difference,
     Interval,
@@ -49,6 +50,7 @@ __all__ = [
     "overlap_rate",
     "paired_test",
     "pairwise_bleu",
+    "repeated_lengths",
     "repetition",
     "repetitions",
     "score_records",

@@ -1,0 +1,49 @@
+"""Figure 1: continuations side by side, with what they repeat and what they copy."""
+
+from ..citation import CitationIndex
+from ..report.marked import marked_pieces
+from ..training.folder import INDEX
+from .models import CHECKPOINT, written
+from .plan import LABELS, Plan
+from .section import Section
+from .steps import Step, Workplace
+
+SHOWN = 6
+"""Contexts, of all sources in turn."""
+
+
+def figure1(plan: Plan) -> Step:
+    """The first texts as base, hyperfitted and blocked model continue them."""
+    trained = plan.hyperfitted.trained
+    assert trained is not None
+
+    def make(place: Workplace) -> None:
+        from ..training.loading import load_tokenizer
+
+        run = place.of(trained) / CHECKPOINT
+        tokenizer = load_tokenizer(str(run))
+        index = CitationIndex.load(run / INDEX, tokenizer)
+        by_name = {name: written(place, step)[1] for name, step in plan.continuations.items()}
+        examples = []
+        for number, record in enumerate(by_name["base"][:SHOWN]):
+            sides = [("original text", record.original_ids)]
+            sides += [(LABELS[name], records[number].generated_ids) for name, records in by_name.items()]
+            examples.append(
+                {
+                    "kind": "continuations",
+                    "label": f"{record.id} ({record.source})",
+                    "context": record.context_text,
+                    "sides": [
+                        {"label": label, "pieces": marked_pieces(tokenizer, record.context_ids, ids, index)}
+                        for label, ids in sides
+                    ],
+                }
+            )
+        Section(
+            "figure1", "Continuations side by side", "Section 1, Figure 1",
+            ["The darker, the longer the run of tokens that stood in the text before; underlined, what the training "
+             "set holds word for word, five tokens or more. Chosen by nobody: the first texts of the set."],
+            examples=examples,
+        ).write(place.folder)  # fmt: skip
+
+    return Step("figure1", make, {"shown": SHOWN}, (*plan.continuations.values(), trained))

@@ -1,0 +1,189 @@
+"""The steps that need a model: hyperfitting it, letting it write, asking what it predicts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..citation import CitationBlocker, CitationIndex
+from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
+from ..harness.suite import default_device, versions
+from ..records import CONTEXT_TOKENS, Continuation, Generation, read_continuations, write_continuations
+from ..texts.contexts import TextSet
+from ..tokenizers import bos_ids, tokenizer_fingerprint
+from .setting import Setting
+from .steps import Step, Workplace
+
+CHECKPOINT = "run"
+CONTINUATIONS = "continuations.jsonl"
+PREDICTIONS = "predictions.npz"
+TRAINING_SECONDS, WRITING_SECONDS, READING_SECONDS = 100.0, 15.0, 4.0
+"""Of the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the study: the base, or what a training step left."""
+
+    name: str
+    """Of folders and rows: base, hyperfitted, shuffle-1, ..."""
+    setting: Setting
+    trained: Step | None = None
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The step that makes it, if any."""
+        return (self.trained,) if self.trained else ()
+
+    def folder(self, place: Workplace) -> str:
+        """Where its checkpoint is, or its Hub id."""
+        return str(place.of(self.trained) / CHECKPOINT) if self.trained else self.setting.model
+
+    def load(self, place: Workplace) -> tuple[Any, Any]:
+        """The model in eval mode, on the accelerator if there is one, and its tokenizer."""
+        return _load(self.folder(place))
+
+
+def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> Model:
+    """A model and the step that hyperfits it; `changes` are arguments of `hyperfit train`."""
+    arguments = {"recipe": setting.recipe, "corpus": setting.corpus, **setting.training, **changes}
+
+    def make(place: Workplace) -> None:
+        from transformers import HfArgumentParser
+
+        from ..training.recipe import HyperfitArguments, RecipeArguments
+        from ..training.resolved import recipe_argv
+        from ..training.run import hyperfit
+
+        given = {**arguments, "model": setting.model, "output_dir": str(place.folder / CHECKPOINT), "report_to": "none"}
+        argv = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+        parser = HfArgumentParser((HyperfitArguments, RecipeArguments))
+        options, training = parser.parse_args_into_dataclasses([*recipe_argv(arguments["recipe"], argv), *argv])
+        hyperfit(options, training, say=place.say)
+
+    inputs = {"model": setting.model_fingerprint, "arguments": arguments}
+    return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=TRAINING_SECONDS))
+
+
+def writing(
+    model: Model,
+    name: str,
+    decoding: Decoding | Callable[[Workplace], Decoding],
+    *,
+    blocked: bool = False,
+    texts: TextSet | None = None,
+    after: tuple[Step, ...] = (),
+) -> Step:
+    """Continue the texts; leaves `continuations.jsonl`.
+
+    Args:
+        decoding: or how to find it, from what the steps in `after` left.
+        texts: the setting's evaluation texts unless others are given.
+    """
+    setting = model.setting
+    texts = texts or setting.texts
+
+    def make(place: Workplace) -> None:
+        loaded, tokenizer = model.load(place)
+        chosen = decoding(place) if callable(decoding) else decoding
+        blocker = None
+        if blocked:
+            path = Path(model.folder(place)) / "citation_index.safetensors"
+            blocker = CitationBlocker(CitationIndex.load(path, tokenizer))
+        records = continue_passages(
+            loaded, tokenizer, texts.passages, chosen, blocker=blocker, batch_size=setting.batch_size
+        )
+        generation = Generation(
+            model=model.name,
+            tokenizer=tokenizer_fingerprint(tokenizer),
+            decoding=chosen.describe(),
+            blocker=describe_blocker(blocker),
+            seed=chosen.seed,
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            texts=texts.fingerprint,
+            versions=versions(),
+        )
+        write_continuations(place.folder / CONTINUATIONS, generation, records)
+
+    inputs = {
+        "model": setting.model_fingerprint, "texts": texts.fingerprint, "blocked": blocked,
+        "decoding": "from a step before" if callable(decoding) else asdict(decoding),
+    }  # fmt: skip
+    seconds = WRITING_SECONDS * len(texts.passages) / 60
+    return Step(f"continue/{name}", make, inputs, (*model.needs, *after), seconds)
+
+
+def written(place: Workplace, step: Step) -> tuple[Generation, list[Continuation]]:
+    """What a writing step left."""
+    return read_continuations(place.of(step) / CONTINUATIONS)
+
+
+def predicting(model: Model) -> Step:
+    """What a model predicts along the original texts; leaves arrays over (texts, tokens)."""
+    setting = model.setting
+
+    def make(place: Workplace) -> None:
+        loaded, tokenizer = model.load(place)
+        rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
+        _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
+
+    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint}
+    return Step(f"predict/{model.name}", make, inputs, model.needs, READING_SECONDS)
+
+
+def reading(model: Model, step: Step) -> Step:
+    """What a model predicts along continuations that another step left; the context counts as read."""
+    setting = model.setting
+
+    def make(place: Workplace) -> None:
+        loaded, tokenizer = model.load(place)
+        rows = [record.context_ids + record.generated_ids for record in written(place, step)[1]]
+        _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
+
+    name = f"read/{step.name.removeprefix('continue/')}-by-{model.name}"
+    return Step(name, make, {"model": setting.model_fingerprint}, (*model.needs, step), READING_SECONDS)
+
+
+def predictions(place: Workplace, step: Step) -> dict[str, np.ndarray]:
+    """Arrays of a predicting or reading step.
+
+    Returns:
+        `ids`, `nll` (nats), `entropy_bits`, `top1`, `rank`: shape (texts, tokens scored); `top_mass`: (texts,
+        tokens, 3), of the 1, 3 and 5 most probable; `first_scored`: 0, or 1 where the model has no BOS.
+    """
+    with np.load(place.of(step) / PREDICTIONS) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def context_losses(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Mean loss over the 32 context tokens of each text, nats, shape (texts,)."""
+    return arrays["nll"][:, : CONTEXT_TOKENS - int(arrays["first_scored"])].mean(axis=1)
+
+
+def _save_predictions(path: Path, model: Any, tokenizer: Any, rows: Sequence[list[int]], batch_size: int) -> None:
+    scores = score_ids(model, rows, prefix=bos_ids(tokenizer), batch_size=batch_size)
+    first = scores[0].first_scored
+    np.savez_compressed(
+        path,
+        ids=np.array(rows, dtype=np.int32)[:, first:],
+        nll=np.stack([score.nll for score in scores]),
+        entropy_bits=np.stack([score.entropy_bits for score in scores]),
+        top1=np.stack([score.top1 for score in scores]).astype(np.int32),
+        rank=np.stack([score.rank for score in scores]).astype(np.int32),
+        top_mass=np.stack([score.top_mass for score in scores]),
+        first_scored=np.array(first),
+    )
+
+
+@lru_cache(maxsize=1)  # steps of one model stand together, and two may not fit into memory
+def _load(folder: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM
+
+    from ..training.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if default_device() == "cpu" else "auto")
+    return model.to(default_device()).eval(), tokenizer

@@ -1,0 +1,57 @@
+"""The models and continuations that most experiments share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..generation import Decoding
+from .models import Model, hyperfitted, predicting, writing
+from .scores import scoring
+from .setting import Setting
+from .steps import Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of one study; made once, so that experiments share them."""
+
+    setting: Setting
+
+    @cached_property
+    def base(self) -> Model:
+        """The model as it was pretrained."""
+        return Model("base", self.setting)
+
+    @cached_property
+    def hyperfitted(self) -> Model:
+        """The same after hyperfitting, with the first seed."""
+        return hyperfitted(self.setting, seed=self.setting.seeds[0])
+
+    @cached_property
+    def continuations(self) -> dict[str, Step]:
+        """Of the evaluation texts: base, top_p, hyperfitted, blocked (the paper's Table 1)."""
+        return {
+            "base": writing(self.base, "base", Decoding()),
+            "top_p": writing(self.base, "top_p", Decoding.top_p_baseline()),
+            "hyperfitted": writing(self.hyperfitted, "hyperfitted", Decoding()),
+            "blocked": writing(self.hyperfitted, "blocked", Decoding(), blocked=True),
+        }
+
+    @cached_property
+    def scores(self) -> dict[str, Step]:
+        """Metrics of each of them."""
+        return {name: scoring(step, self.hyperfitted) for name, step in self.continuations.items()}
+
+    @cached_property
+    def predictions(self) -> dict[str, Step]:
+        """What base and hyperfitted model predict along the original texts."""
+        return {"base": predicting(self.base), "hyperfitted": predicting(self.hyperfitted)}
+
+
+GREEDY = ("base", "hyperfitted", "blocked")
+
+LABELS = {
+    "base": "base, greedy",
+    "top_p": "base, Top-P",
+    "hyperfitted": "hyperfitted, greedy",
+    "blocked": "hyperfitted, greedy, citation blocking",
+}

@@ -1,0 +1,98 @@
+"""Table 1: context perplexity and type-token ratio of base, Top-P, hyperfitted and blocked (paper, Section 4)."""
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import HyperfitError
+from ..files import read_json
+from .plan import LABELS, Plan
+from .scores import distribution_entries, scores
+from .section import Row, Section, Table
+from .steps import Step, Workplace
+
+COLUMNS = {
+    "context_perplexity": "context perplexity",
+    "preference_at_128": "preferred at 128",
+    "preference_at_256": "preferred at 256",
+    "ttr_at_128": "TTR at 128",
+    "ttr_at_256": "TTR at 256",
+    "rep_4_at_256": "rep-4 at 256",
+}
+
+
+def table1(plan: Plan, preference: Path | None = None) -> Step:
+    """Step of Table 1.
+
+    Args:
+        preference: results of `hyperfit preference`, for its columns.
+    """
+    judged = _preferences(preference)
+
+    def make(place: Workplace) -> None:
+        tables = {name: scores(place, step) for name, step in plan.scores.items()}
+        perplexity = {
+            name: distribution_entries(plan.setting, place, step)["context_perplexity"]
+            for name, step in plan.predictions.items()
+        }
+        of_model = {"base": "base", "top_p": "base", "hyperfitted": "hyperfitted", "blocked": "hyperfitted"}
+        rows = [Row("original texts", _cells(tables["base"]["original"]["all"]), "original texts")]
+        rows += [
+            Row(
+                LABELS[name],
+                {"context_perplexity": perplexity[of_model[name]], **_cells(table["generated"]["all"])}
+                | judged.get(name, {}),
+                name,
+            )
+            for name, table in tables.items()
+        ]
+        columns = {name: title for name, title in COLUMNS.items() if any(name in row.cells for row in rows)}
+        Section(
+            "table1",
+            "Greedy continuations: variety and preference",
+            "Section 4, Table 1",
+            _findings({row.group: row.cells for row in rows}, bool(judged)),
+            [Table(columns, rows, paper="table1", digits={"context_perplexity": 0})],
+        ).write(place.folder)
+
+    needs = (*plan.scores.values(), *plan.predictions.values())
+    return Step("table1", make, {"preference": judged}, needs)
+
+
+def _cells(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: table[name] for name in COLUMNS if name in table}
+
+
+def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
+    ttr = {group: row["ttr_at_256"]["mean"] for group, row in cells.items()}
+    lines = [
+        f"TTR of the last 96 of 224 tokens: base {ttr['base']:.1f}, hyperfitted {ttr['hyperfitted']:.1f} "
+        f"({ttr['hyperfitted'] / ttr['base']:.1f} times), original texts {ttr['original texts']:.1f}."
+    ]
+    gap, base = ttr["hyperfitted"] - ttr["top_p"], cells["base"]
+    low, high = (cells["hyperfitted"]["ttr_at_256"][end] for end in ("low", "high"))
+    side = "above" if low > ttr["top_p"] else "below" if high < ttr["top_p"] else "not to be told from"
+    lines.append(
+        f"Hyperfitted greedy is {side} Top-P sampling from the base model ({abs(gap):.1f} points); in the paper it is "
+        "above, for every model."
+    )
+    drop = ttr["hyperfitted"] - ttr["blocked"]
+    lines.append(f"Citation blocking costs {drop:.1f} points of TTR; in the paper it costs none.")
+    before, after = (row["context_perplexity"]["mean"] for row in (base, cells["hyperfitted"]))
+    lines.append(f"Perplexity of the contexts: {before:.0f} -> {after:.0f}.")
+    if not judged:
+        lines.append("Nobody was asked what they prefer: the preference columns need `hyperfit pairs` and `annotate`.")
+    return lines
+
+
+def _preferences(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Entries for the preference columns by the names of the continuations."""
+    if path is None:
+        return {}
+    body = read_json(path, "preference", 1)
+    known = {name: entry for name, entry in body["models"].items() if name in LABELS}
+    if not known:
+        raise HyperfitError(
+            f"{path}: preferences for {', '.join(body['models'])}; expected some of {', '.join(LABELS)} "
+            "(pair the study's own continuations.jsonl)"
+        )
+    return known

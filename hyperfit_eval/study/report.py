@@ -1,0 +1,105 @@
+"""report.md and report.html from the sections that the steps left: measured rows with the paper's beneath them."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..files import write_text
+from ..report.tables import markdown_table, with_interval
+from .paper import paper_tables
+from .section import Section, Table
+
+NAMES = {"top_p": "base, Top-P", "blocked": "hyperfitted, citation blocking"}
+
+
+def write_report(
+    root: Path, sections: Sequence[tuple[Section, Path]], skipped: Mapping[str, str], facts: Mapping[str, str]
+) -> None:
+    """Write report.md, with its figures beside it, and report.html, which holds everything.
+
+    Args:
+        sections: in the order of the report, each with the folder that its figures are in.
+        skipped: why experiments are not in it, by name.
+        facts: what the study was run on: model, corpus, texts, seeds, versions.
+    """
+    signatures: dict[str, int] = {}
+    content = {
+        "sections": [_content(section, folder, root, signatures) for section, folder in sections],
+        "skipped": dict(skipped),
+        "facts": dict(facts),
+    }
+    content["signatures"] = list(signatures)
+    for name in ("report.md", "report.html"):
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("hyperfit_eval.study"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True, autoescape=name.endswith(".html"),
+        )  # fmt: skip
+        write_text(root / name, environment.get_template(f"{name}.j2").render(**content))
+
+
+def _content(section: Section, folder: Path, root: Path, signatures: dict[str, int]) -> dict[str, Any]:
+    return {
+        "name": section.name,
+        "title": section.title,
+        "where": section.where,
+        "findings": section.findings,
+        "tables": [_table(table, signatures) for table in section.tables],
+        "figures": [
+            {
+                "path": (folder / figure.file).relative_to(root).as_posix(),
+                "data": base64.b64encode((folder / figure.file).read_bytes()).decode(),
+                "caption": figure.caption,
+            }
+            for figure in section.figures
+        ],
+        "examples": section.examples,
+    }
+
+
+def _table(table: Table, signatures: dict[str, int]) -> dict[str, Any]:
+    """Cells as text; the number of a column's signature stands in its head."""
+    header = [""]
+    for name, title in table.columns.items():
+        marks = {
+            signatures.setdefault(_recipe(row.cells[name]["signature"]), len(signatures) + 1)
+            for row in table.rows
+            if "signature" in row.cells.get(name, {})
+        }
+        header.append(title + (f" [{','.join(map(str, sorted(marks)))}]" if marks else ""))
+    rows = []
+    for row in table.rows:
+        cells = [with_interval(row.cells.get(name), table.digits.get(name, 1)) for name in table.columns]
+        rows.append({"cells": [row.label, *cells], "paper": False})
+    printed = _paper_rows(table)
+    return {
+        "caption": table.caption,
+        "header": header,
+        "rows": [*rows, *printed],
+        "markdown": markdown_table(header, [row["cells"] for row in [*rows, *printed]]),
+        "notes": paper_tables()[table.paper].notes if table.paper else [],
+    }
+
+
+def _paper_rows(table: Table) -> list[dict[str, Any]]:
+    """The paper's rows of the groups that the table has, in the table's columns."""
+    if not table.paper:
+        return []
+    groups = {row.group for row in table.rows}
+    rows = []
+    for row in paper_tables()[table.paper].rows:
+        values = [row.values.get(name) for name in table.columns]
+        if row.group in groups and any(value is not None for value in values):
+            label = f"paper: {row.model}" + (
+                f", {NAMES.get(row.group, row.group)}" if row.model != "Original texts" else ""
+            )
+            rows.append({"cells": [label, *("-" if v is None else f"{v:g}" for v in values)], "paper": True})
+    return rows
+
+
+def _recipe(signature: str) -> str:
+    """A signature without the fields in which rows of one column differ by design; they are in the rows' names."""
+    of_the_row = ("dec", "block", "seed", "dtype", "max")
+    return "|".join(part for part in signature.split("|") if part.split(":")[0] not in of_the_row)

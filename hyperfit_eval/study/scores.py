@@ -1,0 +1,85 @@
+"""Metrics of continuations and predictions as table entries: mean, interval, number of texts, unit, signature."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files
+from ..metrics import mean_interval, signature
+from ..metrics.score import score_records
+from ..training.folder import BLOCKS
+from ..training_set import read_training_set
+from .models import CHECKPOINT, Model, predictions, written
+from .setting import Setting
+from .steps import Step, Workplace
+
+KIND, VERSION = "study-scores", 1
+FILE = "scores.json"
+SCORING_SECONDS = 3.0
+
+
+def scoring(step: Step, training: Model) -> Step:
+    """Score the continuations of a step; overlaps are those with the blocks that `training` was trained on."""
+    assert training.trained is not None
+    trained = training.trained
+
+    def make(place: Workplace) -> None:
+        generation, records = written(place, step)
+        blocks = place.of(trained) / CHECKPOINT / BLOCKS
+        tables = score_records(generation, records, training=read_training_set(blocks))
+        files.write_json(place.folder / FILE, KIND, VERSION, {"tables": tables})
+
+    name = f"score/{step.name.removeprefix('continue/')}"
+    return Step(name, make, {"of": step.name}, (step, trained), SCORING_SECONDS)
+
+
+def scores(place: Workplace, step: Step) -> dict[str, Any]:
+    """What `scoring` left: the tables of `metrics.score_records`."""
+    return files.read_json(place.of(step) / FILE, KIND, VERSION)["tables"]
+
+
+def highest(entry: dict[str, Any]) -> dict[str, Any]:
+    """The highest value over the texts, of an entry with a mean: a table's column `max`."""
+    if "max" not in entry:
+        return entry
+    return {"value": entry["max"], "n": entry["n"], "unit": entry["unit"], "signature": entry["signature"] + "|max"}
+
+
+def distribution_entries(setting: Setting, place: Workplace, step: Step) -> dict[str, dict[str, Any]]:
+    """Table 3 and the first column of Table 1: what a model predicts along the original texts."""
+    arrays = predictions(place, step)
+    first = int(arrays["first_scored"])
+    losses = arrays["nll"]
+    recipe = {"texts": setting.texts.fingerprint, "bos": "no" if first else "yes", "N": len(losses)}
+    entries = {
+        "context_perplexity": perplexity(losses[:, : 32 - first].mean(axis=1), "context_perplexity", len=32, **recipe),
+        "perplexity": perplexity(losses.mean(axis=1), "perplexity", len=256, **recipe),
+        "entropy_bits": mean_entry(arrays["entropy_bits"].mean(axis=1), "bits", "entropy", len=256, **recipe),
+    }
+    for column, k in enumerate((1, 3, 5)):
+        mass = 100 * arrays["top_mass"][:, :, column].mean(axis=1)
+        entries[f"top_{k}_mass"] = mean_entry(mass, "%", "top_mass", k=k, len=256, **recipe)
+    return entries
+
+
+def mean_entry(values: np.ndarray, unit: str, metric: str, **recipe: Any) -> dict[str, Any]:
+    """A mean over texts with its interval."""
+    return {**mean_interval(values).as_dict(), "unit": unit, "signature": signature(metric, **recipe)}
+
+
+def perplexity(losses: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
+    """exp of the mean loss over texts of one length; the interval is that of the mean loss, exponentiated.
+
+    Args:
+        losses: mean of each text, nats, shape (texts,).
+    """
+    entry = mean_entry(losses, "perplexity", metric, avg="all-tokens", **recipe)
+    return entry | {end: math.exp(entry[end]) for end in ("mean", "low", "high")}
+
+
+def write_values(path: Path, values: dict[str, Any]) -> None:
+    """Numbers behind a figure, as JSON beside it."""
+    files.write_text(path, json.dumps(values, indent=1) + "\n")

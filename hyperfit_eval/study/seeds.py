@@ -1,0 +1,78 @@
+"""The headline numbers over several seeds of hyperfitting."""
+
+import numpy as np
+from scipy.stats import t
+
+from ..generation import Decoding
+from .models import hyperfitted, predicting, writing
+from .plan import Plan
+from .scores import distribution_entries, scores, scoring
+from .section import Row, Section, Table
+from .steps import Skipped, Step, Workplace
+
+COLUMNS = {
+    "ttr_at_128": "TTR at 128",
+    "ttr_at_256": "TTR at 256",
+    "self_bleu": "Self-BLEU",
+    "dataset_overlap": "overlap, tokens",
+    "perplexity": "perplexity",
+    "entropy_bits": "entropy, bits",
+}
+
+
+def seeds(plan: Plan) -> Step:
+    """Hyperfit with each seed, which draws the order of the blocks; every number once for each."""
+    models = {
+        seed: plan.hyperfitted
+        if seed == plan.setting.seeds[0]
+        else hyperfitted(plan.setting, f"seed-{seed}", seed=seed)
+        for seed in plan.setting.seeds
+    }
+    scored = {
+        seed: plan.scores["hyperfitted"]
+        if seed == plan.setting.seeds[0]
+        else scoring(writing(model, f"seed-{seed}", Decoding()), model)
+        for seed, model in models.items()
+    }
+    predicted = {
+        seed: plan.predictions["hyperfitted"] if seed == plan.setting.seeds[0] else predicting(model)
+        for seed, model in models.items()
+    }
+
+    def make(place: Workplace) -> None:
+        if len(models) < 2:
+            raise Skipped("one seed; the setting has no more")
+        rows = []
+        for seed in models:
+            table = scores(place, scored[seed])["generated"]["all"] | distribution_entries(
+                plan.setting, place, predicted[seed]
+            )
+            rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
+        between = {column: over_seeds(np.array([row.cells[column]["mean"] for row in rows])) for column in COLUMNS}
+        ttr = between["ttr_at_256"]
+        Section(
+            "seeds",
+            "Several seeds",
+            "beyond the paper",
+            [
+                f"TTR at 256 over {len(models)} seeds: {ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]. The "
+                "intervals of single seeds are over texts, that of the last row is over seeds (Student's t)."
+            ],
+            [
+                Table(
+                    COLUMNS,
+                    [*rows, Row("over seeds", between, "hyperfitted")],
+                    digits={"entropy_bits": 2, "perplexity": 0},
+                )
+            ],
+        ).write(place.folder)
+
+    needs = (*scored.values(), *predicted.values()) if len(models) > 1 else ()
+    return Step("seeds", make, {"seeds": list(models)}, needs)
+
+
+def over_seeds(values: np.ndarray) -> dict[str, float]:
+    """Mean of one value for each seed, with Student's 95% interval; shape (seeds,), at least 2."""
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    mean = float(values.mean())
+    return {"mean": mean, "low": mean - float(half), "high": mean + float(half), "n": len(values)}

@@ -1,0 +1,133 @@
+"""Is it only sharpening? The base model, sampled at the temperature whose entropy is the hyperfitted model's.
+
+Open question 1 of the paper's readers: if low entropy were all, this control would do as well.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import write_text
+from ..generation import Decoding, cut_passages
+from ..generation.batching import in_batches
+from ..tokenizers import bos_ids
+from .models import READING_SECONDS, predictions, reading, writing
+from .plan import LABELS, Plan
+from .scores import perplexity, scores, scoring
+from .section import Row, Section, Table
+from .steps import Step, Workplace
+
+GRID = np.arange(0.05, 1.51, 0.05)
+FILE = "temperature.json"
+COLUMNS = {
+    "ttr_at_128": "TTR at 128",
+    "ttr_at_256": "TTR at 256",
+    "rep_4_at_256": "rep-4 at 256",
+    "self_bleu": "Self-BLEU",
+    "dataset_overlap": "overlap, tokens",
+    "fluency": "base model's perplexity of it",
+}
+
+
+def matching(plan: Plan) -> Step:
+    """Find the temperature at which the base model's mean entropy along the texts is the hyperfitted one's."""
+    setting = plan.setting
+
+    def make(place: Workplace) -> None:
+        model, tokenizer = plan.base.load(place)
+        rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
+        entropies = mean_entropies(model, rows, bos_ids(tokenizer), GRID, setting.batch_size)
+        aim = float(predictions(place, plan.predictions["hyperfitted"])["entropy_bits"].mean())
+        found = {
+            "temperature": round(float(np.interp(aim, entropies, GRID)), 3),
+            "entropy_bits": aim,
+            "at_temperature_1": float(np.interp(1.0, GRID, entropies)),
+        }
+        write_text(place.folder / FILE, json.dumps(found, indent=1) + "\n")
+
+    needs = (plan.predictions["hyperfitted"],)
+    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint, "grid": GRID.tolist()}
+    return Step("temperature", make, inputs, needs, 3 * READING_SECONDS)
+
+
+def mean_entropies(
+    model: Any, rows: Sequence[Sequence[int]], prefix: list[int], temperatures: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """Mean entropy of the predictions along texts of one length, at each temperature.
+
+    Returns:
+        Bits, shape (temperatures,); it rises with temperature.
+    """
+    import torch
+
+    def run(batch: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        ids = torch.tensor([[*prefix, *row] for row in batch], device=model.device)
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()
+        means = []
+        for temperature in temperatures:
+            log_p = torch.log_softmax(logits / float(temperature), dim=-1)
+            means.append(-(log_p.exp() * log_p).sum(-1).mean(dim=1) / np.log(2))
+        return list(torch.stack(means, dim=1).double().cpu().numpy())
+
+    with torch.inference_mode():
+        return np.mean(in_batches(list(rows), min(batch_size, 8), run), axis=0)
+
+
+def sharpening(plan: Plan) -> Step:
+    """Base at the matched temperature beside base, Top-P and hyperfitted."""
+    match = matching(plan)
+
+    def at_the_temperature(place: Workplace) -> Decoding:
+        return Decoding(do_sample=True, temperature=temperature_of(place, match), seed=plan.setting.seeds[0])
+
+    sampled = writing(plan.base, "matched", at_the_temperature, after=(match,))
+    compared = {**plan.continuations, "matched": sampled}
+    scored = {**plan.scores, "matched": scoring(sampled, plan.hyperfitted)}
+    read = {name: reading(plan.base, step) for name, step in compared.items()}
+
+    def make(place: Workplace) -> None:
+        found = json.loads((place.of(match) / FILE).read_text())
+        labels = LABELS | {"matched": f"base, sampled at temperature {found['temperature']:g}"}
+        rows = []
+        for name, step in scored.items():
+            table = scores(place, step)["generated"]["all"]
+            losses = predictions(place, read[name])["nll"][:, -224:].mean(axis=1)
+            fluency = perplexity(losses, "fluency", len=224, N=len(losses), texts=plan.setting.texts.fingerprint)
+            rows.append(Row(labels[name], {**{c: table[c] for c in COLUMNS if c in table}, "fluency": fluency}, name))
+        ttr = {row.group: row.cells["ttr_at_256"] for row in rows}
+        side = (
+            "varies less than" if ttr["matched"]["high"] < ttr["hyperfitted"]["low"]
+            else "varies more than" if ttr["matched"]["low"] > ttr["hyperfitted"]["high"]
+            else "varies as much as"
+        )  # fmt: skip
+        Section(
+            "sharpening",
+            "Is it only sharpening?",
+            "beyond the paper",
+            [
+                f"At temperature {found['temperature']:g} the base model's mean entropy is the hyperfitted model's, "
+                f"{found['entropy_bits']:.2f} bits (at 1: {found['at_temperature_1']:.2f}). Temperature never changes "
+                "which token is the most probable: greedily, the sharpened base model writes what the base model "
+                f"writes, with a TTR of {ttr['base']['mean']:.1f}.",
+                f"Sampled at that temperature it {side} the hyperfitted model does greedily "
+                f"({ttr['matched']['mean']:.1f} and {ttr['hyperfitted']['mean']:.1f}), so at this size sampling "
+                f"{'does not reach' if side == 'varies less than' else 'reaches'} the variety without hyperfitting.",
+                f"Tokens in a row that are in the training set: {_mean(rows, 'matched', 'dataset_overlap'):.1f} on "
+                f"average when sampled, {_mean(rows, 'hyperfitted', 'dataset_overlap'):.1f} when hyperfitted.",
+            ],
+            [Table(COLUMNS, rows, digits={"fluency": 0})],
+        ).write(place.folder)
+
+    return Step("sharpening", make, {}, (match, *scored.values(), *read.values()))
+
+
+def temperature_of(place: Workplace, match: Step) -> float:
+    """What `matching` found."""
+    return float(json.loads((Path(place.of(match)) / FILE).read_text())["temperature"])
+
+
+def _mean(rows: list[Row], group: str, column: str) -> float:
+    return next(row.cells[column]["mean"] for row in rows if row.group == group)
