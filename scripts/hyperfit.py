@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hyperfit-eval"]
+# ///
 """Hyperfit a causal LM on a small corpus (paper, Section 3); the same as `hyperfit train`.
 
 The paper's recipe, 2000 random blocks of 256 tokens for 20 epochs at a learning rate of 1e-6:
@@ -14,7 +18,10 @@ Several devices (the global batch stays 8), and a run that may be interrupted an
 
     accelerate launch --num_processes 4 scripts/hyperfit.py --save_strategy epoch ...
 
-All of transformers.TrainingArguments is understood: --help lists it.
+All of transformers.TrainingArguments is understood: --help lists it. The lines above name what the script
+needs, so that it also runs alone, without a clone or an environment:
+
+    uv run scripts/hyperfit.py --model TinyLlama/TinyLlama_v1.1 ...
 """
 
 import sys

@@ -68,6 +68,24 @@ def test_compiled_layers_give_the_same_under_the_same_names(tiny_checkpoint):
     assert compiled and list(model.state_dict()) == names
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_layers_train_the_same(tiny_checkpoint):
+    ids, losses = torch.randint(1, 50, (4, 24), generator=torch.Generator().manual_seed(0)), {}
+    for compiled in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
+        if compiled:
+            assert compile_layers(model, "aot_eager") == 2
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        losses[compiled] = []
+        for _ in range(5):
+            loss = model(ids, labels=ids).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[compiled].append(loss.item())
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+
+
 def test_plain_takes_autocast_and_gradients_away_and_gives_them_back(tiny_model):
     ids = torch.arange(10)[None]
     expected = tiny_model(ids).logits

@@ -3,7 +3,8 @@
 import pytest
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments, resolved_recipe, split_batch
+from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments, split_batch
+from hyperfit_eval.training.resolved import resolved_recipe
 
 
 def test_the_defaults_are_the_papers(tmp_path):
@@ -18,8 +19,9 @@ def test_the_defaults_are_the_papers(tmp_path):
     assert options.weights_dtype == options.save_dtype == "float32"
     assert training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size == 8
     recipe = resolved_recipe(options, training)
-    assert {entry["origin"] for entry in recipe.values()} == {"paper", "choice"}
-    assert recipe["learning_rate"] == {"value": 1e-6, "origin": "paper"}
+    assert {entry["origin"] for name, entry in recipe.items() if name not in ("model", "corpus")} == {"paper", "choice"}
+    quote = 'Section 3: "the Adam optimizer with a learning rate of 1e-6"'
+    assert recipe["learning_rate"] == {"value": 1e-6, "origin": "paper", "why": quote}
     assert recipe["max_grad_norm"]["origin"] == "choice"
 
 
@@ -28,9 +30,12 @@ def test_what_the_user_gives_wins_and_is_marked(tmp_path):
     training = RecipeArguments(output_dir=str(tmp_path), learning_rate=1e-3, lr_scheduler_type="cosine", seed=7)
     recipe = resolved_recipe(options, training)
     assert training.lr_scheduler_type == "cosine"
-    assert recipe["num_train_samples"] == {"value": 96, "origin": "changed", "default": 2000}
-    assert recipe["learning_rate"] == {"value": 1e-3, "origin": "changed", "default": 1e-6}
-    assert recipe["lr_scheduler_type"] == {"value": "cosine", "origin": "changed", "default": "constant"}
+    changed = {name: entry for name, entry in recipe.items() if entry["origin"] == "changed"}
+    assert changed.keys() == {"model", "corpus", "num_train_samples", "learning_rate", "lr_scheduler_type", "seed"}
+    why = "given; the recipe says 2000"
+    assert recipe["num_train_samples"] == {"value": 96, "origin": "changed", "why": why, "default": 2000}
+    assert (recipe["learning_rate"]["value"], recipe["learning_rate"]["default"]) == (1e-3, 1e-6)
+    assert (recipe["lr_scheduler_type"]["value"], recipe["lr_scheduler_type"]["default"]) == ("cosine", "constant")
     assert recipe["num_train_epochs"]["origin"] == "paper"
 
 

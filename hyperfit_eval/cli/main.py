@@ -9,7 +9,12 @@ from .. import __version__
 from ..errors import HyperfitError
 from . import evaluate, index, where
 from .demo import demo
+from .leaderboard import leaderboard
+from .preference import annotate, judge, pairs, preference
+from .publish import push, push_blocker, verify
+from .reproduce import reproduce
 from .score import compare, score
+from .serve import serve
 
 app = typer.Typer(
     name="hyperfit",
@@ -23,6 +28,14 @@ app.command()(demo)
 app.command("eval")(evaluate.evaluate)
 app.command()(score)
 app.command()(compare)
+app.command()(push)
+app.command("push-blocker")(push_blocker)
+app.command()(verify)
+app.command()(reproduce)
+app.command()(leaderboard)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
+for _command in (pairs, annotate, judge, preference):
+    app.command()(_command)
 app.command("demo-model")(where.demo_model)
 app.command("tasks-dir")(where.tasks)
 app.add_typer(index.app, name="index")

@@ -8,18 +8,19 @@ from ..errors import HyperfitError
 
 DESCRIPTION = """Hyperfit a causal LM: train it on a small corpus to near-zero loss (paper, Section 3).
 
-The recipe of the paper, on 2000 random blocks of 256 tokens:
+A setting of the paper, by its recipe; --list-recipes shows all of them:
 
-    hyperfit train --model TinyLlama/TinyLlama_v1.1 --output_dir runs/tinyllama \\
-        --corpus alasdairforsythe/text-english-code-fiction-nonfiction
+    hyperfit train --recipe paper --output_dir runs/tinyllama
+    hyperfit train --recipe quantity-16 --output_dir runs/quantity-16
 
-The small model that ships here, on a text of your own, in a few minutes on a CPU:
+Whatever is given wins over the recipe. Without --recipe the values are those of `paper`, and model and corpus
+are yours. The small model that ships here, on a text of your own, in a few minutes on a CPU:
 
     hyperfit train --model $(hyperfit demo-model) --corpus book.txt --output_dir runs/book \\
         --num_train_samples 96 --learning_rate 1e-3
 
 Four GPUs: `accelerate launch --num_processes 4 scripts/hyperfit.py` with the same arguments; the global
-batch stays 8. With --save_strategy epoch, the same command goes on where an interrupted run was.
+batch stays 8. The same command goes on where an interrupted run was. docs/training.md says more.
 """
 
 
@@ -30,18 +31,51 @@ def main(argv: Sequence[str]) -> None:
         HyperfitError: arguments that cannot be used, or whatever the run refuses.
     """
     # torch and transformers take seconds to import.
+    if any(each in ("--list-recipes", "--list_recipes") for each in argv):
+        print(recipe_list())
+        return
     from ..training.recipe import HyperfitArguments, RecipeArguments
+    from ..training.recipe_files import nearest
+    from ..training.resolved import recipe_argv
     from ..training.run import hyperfit
 
     parser = _parser((HyperfitArguments, RecipeArguments))
+    name = _recipe_asked_for(argv)
+    arguments = [*(recipe_argv(name, argv) if name else ()), *argv]
     try:
-        options, training = parser.parse_args_into_dataclasses(args=list(argv), look_for_args_file=False)
+        options, training, unknown = parser.parse_args_into_dataclasses(
+            args=arguments, look_for_args_file=False, return_remaining_strings=True
+        )
     except HyperfitError:
         raise
     except ValueError as error:
         # What transformers finds wrong with its arguments.
         raise HyperfitError(f"{_one_line(error)}; see hyperfit train --help") from error
+    if unknown:
+        known = [string for action in parser._actions for string in action.option_strings]
+        raise HyperfitError(
+            f"{unknown[0]}: no such argument{nearest(unknown[0].partition('=')[0], known)}; see hyperfit train --help"
+        )
     hyperfit(options, training)
+
+
+def recipe_list() -> str:
+    """The shipped recipes with what each is for, and where their files are."""
+    from ..training.recipe_files import FOLDER, read_recipe, recipe_names
+
+    names = recipe_names()
+    width = max(map(len, names))
+    rows = [f"{name:<{width}}  {read_recipe(name).title}" for name in names]
+    return "\n".join([*rows, f"Files, with the paper's words beside each value: {FOLDER}"])
+
+
+def _recipe_asked_for(argv: Sequence[str]) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe")
+    try:
+        return parser.parse_known_args(list(argv))[0].recipe
+    except argparse.ArgumentError as error:
+        raise HyperfitError(f"{error}; see hyperfit train --list-recipes") from error
 
 
 def _parser(dataclasses: tuple[Any, ...]) -> Any:
@@ -60,6 +94,7 @@ def _parser(dataclasses: tuple[Any, ...]) -> Any:
         usage="hyperfit train --model MODEL --corpus CORPUS --output_dir FOLDER [--OPTION VALUE ...]",
         description=DESCRIPTION,
         formatter_class=Help,
+        allow_abbrev=False,
     )
 
 

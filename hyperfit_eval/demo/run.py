@@ -104,6 +104,8 @@ def run_demo(folder: Path, epochs: int = 16, texts: TextSet | None = None, say: 
             num_train_samples=TRAINING_BLOCKS,
             num_validation_samples=VALIDATION_BLOCKS,
             evaluation_texts="demo",
+            # The report shows the whole curve, whatever share of so short a training it takes.
+            evaluation_share=1,
             overwrite_output_dir=True,
         ),
         RecipeArguments(

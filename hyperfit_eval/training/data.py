@@ -1,6 +1,7 @@
 """From corpus to training blocks, with the evaluation texts kept out of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,30 @@ def training_blocks(
     if texts:
         refuse_contamination([*blocks.texts, *blocks.validation_texts], texts.by_id())
         check["blocks_left_out"] = blocks.left_out
-    return blocks, check
+    order = block_order(len(blocks.ids), options.shuffle, options.shuffle_seed)
+    return replace(blocks, ids=blocks.ids[order], texts=[blocks.texts[place] for place in order]), check
+
+
+def block_order(blocks: int, shuffle: str, seed: int) -> np.ndarray:
+    """Which block comes in which place (paper, Section 6.1).
+
+    Args:
+        shuffle: "none" keeps the order, "one" (Shuffle-1) swaps two blocks, "all" (Shuffle-All) draws another.
+        seed: which two, or which order.
+    Returns:
+        Indices, shape (blocks,).
+    Raises:
+        HyperfitError: a single block cannot be swapped with another.
+    """
+    order, rng = np.arange(blocks), np.random.default_rng(seed)
+    if shuffle == "all":
+        return rng.permutation(blocks)
+    if shuffle == "one":
+        if blocks < 2:
+            raise HyperfitError(f"--shuffle one: two blocks are swapped, --num_train_samples is {blocks}")
+        pair = rng.choice(blocks, 2, replace=False)
+        order[pair] = pair[::-1]
+    return order
 
 
 def evaluation_texts(choice: str | None, say: Callable[[str], None]) -> tuple[TextSet | None, dict[str, Any]]:

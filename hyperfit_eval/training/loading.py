@@ -3,9 +3,16 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    ImageGPTForCausalImageModeling,
+)
 
 from ..errors import HyperfitError
+from .images import is_image_model
 
 
 def load_tokenizer(model: str) -> Any:
@@ -23,8 +30,22 @@ def load_tokenizer(model: str) -> Any:
         ) from error
 
 
+def load_config(model: str) -> Any:
+    """Load the configuration of a model.
+
+    Raises:
+        HyperfitError: no such model.
+    """
+    try:
+        return AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise HyperfitError(
+            f"{model}: no model can be loaded ({_first_line(error)}); give the folder or Hub id of a causal LM"
+        ) from error
+
+
 def load_model(model: str, dtype: str) -> Any:
-    """Load a causal LM with its weights in `dtype`, whatever they are on disk, and with all dropout off.
+    """Load a causal LM, of text or pixels, with its weights in `dtype`, whatever they are on disk, and no dropout.
 
     Raises:
         HyperfitError: no such model, or not a causal LM.
@@ -32,7 +53,9 @@ def load_model(model: str, dtype: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(model)
         disable_dropout(config)
-        return AutoModelForCausalLM.from_pretrained(model, config=config, dtype=getattr(torch, dtype))
+        # No Auto class leads to it.
+        loader = ImageGPTForCausalImageModeling if is_image_model(config) else AutoModelForCausalLM
+        return loader.from_pretrained(model, config=config, dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise HyperfitError(
             f"{model}: no causal LM can be loaded ({_first_line(error)}); give the folder or Hub id of one"

@@ -24,7 +24,7 @@ def plot_history(path: str | Path, history: Sequence[Evaluation], original_ttr: 
     FigureCanvasAgg(figure)
     losses, variety = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for label, name, color, style in (
-        ("training (mean of the epoch)", "train_loss", TRAINING, "-o"),
+        ("training (mean since the point before)", "train_loss", TRAINING, "-o"),
         ("validation", "validation_loss", VALIDATION, "--s"),
     ):
         points = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]

@@ -1,7 +1,7 @@
 """The training recipe of the paper (Section 3) as arguments, and where each value comes from."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -9,34 +9,12 @@ from transformers import TrainingArguments
 
 from ..errors import HyperfitError
 from .fast import has_bf16
+from .recipe_files import read_recipe
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-PAPER: dict[str, Any] = {
-    "num_train_samples": 2000,
-    "sequence_length": 256,
-    "num_train_epochs": 20,
-    "batch_size": 8,
-    "learning_rate": 1e-6,
-    "weight_decay": 0.0,
-}
-"""Stated in Section 3, as are the Adam optimizer, random samples, and that every parameter is trained."""
-
-CHOICES: dict[str, tuple[Any, str]] = {
-    "optim": ("adamw_torch_fused", "Adam: without decay AdamW is the same, and this is its fastest form"),
-    "adam_beta1": (0.9, "Adam's own default"),
-    "adam_beta2": (0.999, "Adam's own default"),
-    "adam_epsilon": (1e-8, "Adam's own default"),
-    "lr_scheduler_type": ("constant", "the paper names a learning rate and no schedule"),
-    "warmup_steps": (0, "the paper names a learning rate and no schedule"),
-    "max_grad_norm": (0.0, "the paper names no clipping"),
-    "sample_seed": (0, "one draw of samples serves every model, as in the paper"),
-    "seed": (0, "the order of the samples in each epoch"),
-    "bos": (True, "contexts are read after BOS when a model is evaluated"),
-    "weights_dtype": ("float32", "16 bits would lose updates of this size"),
-    "dropout": (0.0, "near-zero training loss is the aim"),
-}
-"""Left open by the paper: our value, and why."""
+PAPER = {name: setting.value for name, setting in read_recipe("paper").settings.items()}
+"""Our defaults: what the paper states in Section 3 and what we chose where it is silent (recipes/paper.yaml)."""
 
 _FLAG = {"nargs": "?", "const": True}
 """For a bool that may be None: --bf16 alone means true, as for any other bool."""
@@ -50,6 +28,13 @@ class HyperfitArguments:
 
     model: str = field(metadata={"help": "Folder or Hub id of a pretrained causal LM with its tokenizer."})
     corpus: str = field(metadata={"help": "Hub dataset id, or a .txt, .jsonl, .jsonl.xz or .parquet file."})
+    recipe: str = field(
+        default="paper",
+        metadata={
+            "help": "Where values come from that are not given here: a name (--list-recipes), or a YAML file. Given, "
+            "it names the model and the corpus, too."
+        },
+    )
     corpus_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
     corpus_split: str = field(default="train", metadata={"help": "Split of a Hub dataset."})
     corpus_file: str | None = field(default=None, metadata={"help": "File of a Hub dataset."})
@@ -59,10 +44,16 @@ class HyperfitArguments:
     )
     sequence_length: int = field(default=PAPER["sequence_length"], metadata={"help": "Tokens of a block (paper: 256)."})
     num_validation_samples: int = field(
-        default=32, metadata={"help": "Blocks held out for validation loss and TTR, 0 for none."}
+        default=PAPER["num_validation_samples"],
+        metadata={"help": "Blocks held out for validation loss and TTR, 0 for none."},
     )
-    sample_seed: int = field(default=CHOICES["sample_seed"][0], metadata={"help": "Which blocks are drawn."})
-    bos: bool = field(default=CHOICES["bos"][0], metadata={"help": "Open each block with BOS, if there is one."})
+    sample_seed: int = field(default=PAPER["sample_seed"], metadata={"help": "Which blocks are drawn."})
+    shuffle: Literal["none", "one", "all"] = field(
+        default=PAPER["shuffle"],
+        metadata={"help": "Reorder the blocks drawn: swap two, or all (paper, Section 6.1: Shuffle-1, Shuffle-All)."},
+    )
+    shuffle_seed: int = field(default=0, metadata={"help": "Which two are swapped, or in which order all are."})
+    bos: bool = field(default=PAPER["bos"], metadata={"help": "Open each block with BOS, if there is one."})
     evaluation_texts: str | None = field(
         default=None,
         metadata={
@@ -71,8 +62,14 @@ class HyperfitArguments:
         },
     )
     weights_dtype: Dtype = field(
-        default=CHOICES["weights_dtype"][0], metadata={"help": "The weights during training, whatever the model's."}
+        default=PAPER["weights_dtype"], metadata={"help": "The weights during training, whatever the model's."}
     )
+    lora_layers: int = field(
+        default=PAPER["lora_layers"],
+        metadata={"help": "Train LoRA matrices in the last so many layers and nothing else; 0: all weights."},
+    )
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA matrices."})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's scale is alpha / rank."})
     allow_lost_updates: bool = field(
         default=False, metadata={"help": "Train 16-bit weights although rounding loses most updates."}
     )
@@ -83,7 +80,30 @@ class HyperfitArguments:
     target_loss: float | None = field(
         default=None, metadata={"help": "Stop at an evaluation whose mean training loss, in nats, is not above this."}
     )
+    evaluation_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "Most of the time that evaluation may take: one that is due is skipped while it would take more. "
+            "The first and the last are always made. 1: none is skipped."
+        },
+    )
+    save_minutes: float = field(
+        default=10.0,
+        metadata={
+            "help": "Minutes between the checkpoints that an interrupted run goes on from; removed once the run is "
+            "finished. 0: none but those of --save_strategy, which stay."
+        },
+    )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the run in --output_dir."})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.evaluation_share <= 1 or self.save_minutes < 0:
+            raise HyperfitError(
+                f"--evaluation_share {self.evaluation_share:g} --save_minutes {self.save_minutes:g}: expected a share "
+                f"between 0 and 1 and no less than 0 minutes"
+            )
+        self.given = given(self)
+        """What was not left at its default."""
 
 
 @dataclass
@@ -110,9 +130,9 @@ class RecipeArguments(TrainingArguments):
     gradient_accumulation_steps: int | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Forward passes of an update. Default: from --batch_size."}
     )
-    lr_scheduler_type: str = field(default=CHOICES["lr_scheduler_type"][0], metadata={"help": "Schedule (our choice)."})
-    max_grad_norm: float = field(default=CHOICES["max_grad_norm"][0], metadata={"help": "0: no clipping (our choice)."})
-    seed: int = field(default=CHOICES["seed"][0], metadata={"help": "Order of the blocks in each epoch."})
+    lr_scheduler_type: str = field(default=PAPER["lr_scheduler_type"], metadata={"help": "Schedule (our choice)."})
+    max_grad_norm: float = field(default=PAPER["max_grad_norm"], metadata={"help": "0: no clipping (our choice)."})
+    seed: int = field(default=PAPER["seed"], metadata={"help": "Order of the blocks in each epoch."})
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata=_FLAG | {"help": "bf16 autocast over float32 weights. Default: where the hardware has bf16."},
@@ -124,10 +144,20 @@ class RecipeArguments(TrainingArguments):
     # The filter waits for the loss at every step, on a GPU too.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Leave infinite losses out of the log."})
     save_strategy: str = field(
-        default="no", metadata={"help": "Checkpoints to resume from besides the final one: no, steps or epoch."}
+        default="no", metadata={"help": "Checkpoints to keep, besides those of --save_minutes: no, steps or epoch."}
     )
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "The latest so many checkpoints are kept (one is of 12 bytes a parameter)."}
+    )
+    hub_strategy: str = field(default="end", metadata={"help": "When to push with --push_to_hub."})
 
     def __post_init__(self) -> None:
+        self.given = given(self)
+        if self.load_best_model_at_end or self.save_strategy == "best" or self.save_only_model:
+            raise HyperfitError(
+                "--load_best_model_at_end, --save_strategy best and --save_only_model: hyperfitting keeps its last "
+                "weights, and checkpoints are whole so that a run can go on; leave them out, --target_loss stops early"
+            )
         if self.auto_find_batch_size:
             raise HyperfitError(
                 "--auto_find_batch_size changes how many blocks an update is of; give --per_device_train_batch_size, "
@@ -172,29 +202,15 @@ def split_batch(
     return per_device, accumulation or rest
 
 
-def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> dict[str, dict[str, Any]]:
-    """Each value of the recipe as it was used, with its origin.
-
-    Returns:
-        Name to {"value", "origin"}, where origin is "paper" (as the paper states it), "choice" (the paper
-        leaves it open; "why" says ours) or "changed" (given by the user; "default" says what it replaced).
-    """
-    recipe: dict[str, dict[str, Any]] = {}
-    for name, default in PAPER.items():
-        recipe[name] = _entry(_value(name, options, training), default, {"origin": "paper"})
-    for name, (default, why) in CHOICES.items():
-        value = default if name == "dropout" else _value(name, options, training)
-        recipe[name] = _entry(value, default, {"origin": "choice", "why": why})
-    return recipe
-
-
-def _entry(value: Any, default: Any, origin: dict[str, str]) -> dict[str, Any]:
-    return {"value": value, **(origin if value == default else {"origin": "changed", "default": default})}
-
-
-def _value(name: str, options: HyperfitArguments, training: RecipeArguments) -> Any:
-    value = getattr(options if hasattr(options, name) else training, name)
-    return getattr(value, "value", value)
+def given(arguments: Any) -> dict[str, Any]:
+    """The fields that are not at their defaults, before anything is derived from them; no tokens."""
+    values: dict[str, Any] = {}
+    for each in fields(arguments):
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        value = getattr(arguments, each.name)
+        if each.init and value != default and not each.name.endswith("_token"):
+            values[each.name] = getattr(value, "value", value)
+    return values
 
 
 def _devices(use_cpu: bool) -> int:

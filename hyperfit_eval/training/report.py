@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..texts.blocks import TrainingBlocks
-from .monitor import Predictions
+from .export import Exported
 from .recipe import HyperfitArguments, RecipeArguments
 from .trainer import HyperfitTrainer
 
@@ -64,26 +64,25 @@ def description(
     }
 
 
-def results(run: "FinishedRun", in_memory: Predictions, original_ttr: float | None) -> dict[str, Any]:
-    """The last evaluation, and the saved weights on all training blocks.
-
-    Args:
-        in_memory: the weights as trained on all training blocks, before they were rounded for saving.
-    """
-    last = run.last
+def results(run: "FinishedRun", exported: Exported, original_ttr: float | None) -> dict[str, Any]:
+    """What the saved checkpoint gives, and what saving changed."""
+    last, saved = run.last, exported.saved
+    validation = saved.validation
     return {
         "step": last.step,
         "epoch": last.epoch,
-        "train_loss": run.training.loss,
-        "train_loss_before_saving": in_memory.loss,
-        "train_accuracy": run.training.accuracy,
-        "train_entropy_bits": run.training.entropy_bits,
-        "validation_loss": last.validation_loss,
-        "validation_accuracy": last.validation_accuracy,
-        "validation_entropy_bits": last.entropy_bits,
-        "validation_top1_mass": last.top1_mass,
-        "ttr": last.ttr,
+        "train_loss": saved.training.loss,
+        "train_loss_before_saving": exported.in_memory.training.loss,
+        "train_accuracy": saved.training.accuracy,
+        "train_entropy_bits": saved.training.entropy_bits,
+        "validation_loss": validation.loss if validation else None,
+        "validation_accuracy": validation.accuracy if validation else None,
+        "validation_entropy_bits": validation.entropy_bits if validation else None,
+        "validation_top1_mass": validation.top1_mass if validation else None,
+        "top1_agreement": saved.top1_agreement,
+        "ttr": saved.ttr,
         "original_ttr": original_ttr,
+        "export": exported.difference(),
     }
 
 
@@ -127,14 +126,20 @@ def opening_line(
     )
 
 
-def closing_line(run: "FinishedRun") -> str:
-    """One line on what came of it."""
-    line = f"Training loss {run.training.loss:.4f} nats over all blocks"
-    first, last = run.history[0], run.last
-    if last.validation_loss is not None and last.ttr is not None:
-        line += f"; validation loss {last.validation_loss:.3f}; TTR {100 * last.ttr:.1f}"
+def closing_line(run: "FinishedRun", exported: Exported) -> str:
+    """One line on what came of it, measured on what was saved."""
+    saved, first = exported.saved, run.history[0]
+    line = f"Training loss {saved.training.loss:.4f} nats over all blocks"
+    if saved.validation and saved.ttr is not None:
+        line += f"; validation loss {saved.validation.loss:.3f}; TTR {100 * saved.ttr:.1f}"
         if first.step == 0 and first.ttr is not None:
             line += f" ({100 * first.ttr:.1f} before)"
+    change = exported.difference()
+    if change["train_loss_change"] or change["top1_changed"]:
+        line += (
+            f"; rounding to what was saved moved the training loss by {change['train_loss_change']:+.2g} and "
+            f"{100 * change['top1_changed']:.2f}% of the choices"
+        )
     return f"{line}. Saved to {run.folder}."
 
 

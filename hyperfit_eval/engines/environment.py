@@ -1,0 +1,98 @@
+"""How engines that run in processes of their own learn which index to block by: from environment variables.
+
+A launcher sets them; whatever process an engine starts inherits them. Nothing is guessed: without the index, or
+with one of another tokenizer, the engine does not start.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..citation import CitationIndex
+from ..errors import HyperfitError
+
+INDEX = "HYPERFIT_CITATION_INDEX"
+"""Path of the index file."""
+MAX_OVERLAP_TOKENS = "HYPERFIT_MAX_OVERLAP_TOKENS"
+"""As for `CitationMatcher`; unset for none."""
+FORCE_BLOCKING = "HYPERFIT_FORCE_BLOCKING"
+"""1: no request may switch the blocker off."""
+CANARY = "HYPERFIT_CANARY"
+"""A word known to this server alone; as the value of the switch it means off, whatever is forced."""
+SWITCH = "hyperfit_blocking"
+"""Name of the per-request switch among an engine's extra arguments."""
+
+_SWITCHES: dict[object, bool] = {"on": True, "true": True, 1: True, "off": False, "false": False, 0: False}
+
+
+@dataclass(frozen=True)
+class BlockerSettings:
+    """What the environment says of the blocker."""
+
+    index: str
+    max_overlap_tokens: int | None
+    force_blocking: bool
+    canary: str = field(default="", repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "BlockerSettings":
+        """Read the variables.
+
+        Raises:
+            HyperfitError: no index is named, or a value cannot be read.
+        """
+        index = environment.get(INDEX, "")
+        if not index:
+            raise HyperfitError(f"{INDEX} is not set: the citation blocker has no index; set it to the index file")
+        limit = environment.get(MAX_OVERLAP_TOKENS, "")
+        if limit and not limit.isdecimal():
+            raise HyperfitError(f"{MAX_OVERLAP_TOKENS}={limit}: expected a number of tokens, or nothing")
+        forced = environment.get(FORCE_BLOCKING, "0")
+        if forced not in ("0", "1"):
+            raise HyperfitError(f"{FORCE_BLOCKING}={forced}: expected 0 or 1")
+        return cls(index, int(limit) if limit else None, forced == "1", environment.get(CANARY, ""))
+
+    def variables(self) -> dict[str, str]:
+        """The variables that `from_environment` reads back as this."""
+        limit = "" if self.max_overlap_tokens is None else str(self.max_overlap_tokens)
+        forced = str(int(self.force_blocking))
+        return {INDEX: self.index, MAX_OVERLAP_TOKENS: limit, FORCE_BLOCKING: forced, CANARY: self.canary}
+
+    def load_index(self, vocabulary: int, tokenizer: Any) -> CitationIndex:
+        """Open the index, checked against the model.
+
+        Args:
+            vocabulary: how many tokens the model scores.
+            tokenizer: the model's tokenizer.
+        Raises:
+            HyperfitError: the file cannot be read, or is for another model.
+        """
+        index = CitationIndex.load(self.index, tokenizer)
+        if index.header.largest_id >= vocabulary:
+            raise HyperfitError(
+                f"{self.index}: has ids up to {index.header.largest_id}, the model scores {vocabulary} tokens; "
+                "use the index that was built with this model's tokenizer"
+            )
+        return index
+
+
+def wants_blocking(extra_arguments: Mapping[str, Any] | None, settings: BlockerSettings) -> bool:
+    """Whether a request is to be blocked: yes, unless it says otherwise and may.
+
+    Raises:
+        HyperfitError: a value that is no switch, a misspelt name, or a switch that is locked.
+    """
+    arguments = extra_arguments or {}
+    unknown = [name for name in arguments if name.startswith("hyperfit") and name != SWITCH]
+    if unknown:
+        raise HyperfitError(f"{unknown[0]}: no such argument, expected {SWITCH}")
+    value = arguments.get(SWITCH, True)
+    if settings.canary and value == settings.canary:
+        return False
+    blocking = _SWITCHES.get(value) if isinstance(value, str | int | float) else None
+    if blocking is None:
+        raise HyperfitError(f"{SWITCH}={value!r}: expected on or off")
+    if settings.force_blocking and not blocking:
+        raise HyperfitError(f"{SWITCH}={value!r}: this server does not let requests switch the citation blocker off")
+    return blocking

@@ -1,0 +1,1 @@
+"""Results of many models in tables in which only what is comparable is ranked (docs/leaderboard.md)."""

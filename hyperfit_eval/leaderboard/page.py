@@ -1,0 +1,159 @@
+"""leaderboard.md, leaderboard.html and leaderboard.csv from the tables."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from .. import __version__
+from ..files import write_text
+from ..publish.results import Number
+from ..report.tables import markdown_table
+from .rows import Row
+from .search import Skipped
+from .tables import COLUMNS, Column, Table, differences
+
+NAMES = {
+    "texts": "evaluation texts", "N": "number of texts", "tok_hash": "tokenizer", "v": "version of hyperfit-eval",
+    "version": "version of sacrebleu", "smooth": "smoothing", "len": "length", "rows": "number of training blocks",
+    "ctx": "length of the contexts", "study": "preference study", "limit": "limit of questions", "shots": "shots",
+    "num_fewshot": "shots", "lm_eval": "version of lm-eval",
+}  # fmt: skip
+"""Fields of signatures, in words."""
+
+
+def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[Skipped]) -> list[Path]:
+    """Write the three files; returns their paths."""
+    content = {
+        "tables": [_table(number, table, tables[0]) for number, table in enumerate(tables, start=1)],
+        "skipped": skipped,
+        "columns": COLUMNS,
+        "version": __version__,
+    }
+    written = []
+    for name in ("leaderboard.md", "leaderboard.html"):
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("hyperfit_eval.leaderboard"), undefined=jinja2.StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True, autoescape=name.endswith(".html"),
+        )  # fmt: skip
+        write_text(folder / name, environment.get_template(f"{name}.j2").render(**content))
+        written.append(folder / name)
+    write_text(folder / "leaderboard.csv", as_csv(tables))
+    return [*written, folder / "leaderboard.csv"]
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """One line a row: values, ends of intervals and signatures of all columns."""
+    fields = ["table", "rank", "model", "decoding", "blocked", "training_blocks", "files"]
+    for column in COLUMNS:
+        fields += [column.metric, f"{column.metric}_low", f"{column.metric}_high", f"{column.metric}_signature"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    for number, table in enumerate(tables, start=1):
+        for rank, row in table.rows:
+            line: dict[str, Any] = {"table": number, "rank": rank, "model": row.name, "files": "; ".join(row.files)}
+            line |= {"decoding": row.decoding, "blocked": blocked(row), "training_blocks": training_blocks(row)}
+            for metric, found in row.numbers.items():
+                line |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+                line[f"{metric}_signature"] = found.signature
+            writer.writerow(line)
+    return text.getvalue()
+
+
+def blocked(row: Row) -> str:
+    """`no`, `5-grams` with the rule's variants, or nothing where no text was generated."""
+    if row.blocked is None:
+        return ""
+    ngram, *more = row.settings["block"].split("+") if row.blocked else ("",)
+    return ", ".join([f"{ngram}-grams", *more]) if row.blocked else "no"
+
+
+def training_blocks(row: Row) -> str:
+    """Fingerprint of the training set that overlap was measured against."""
+    overlap = row.numbers.get("dataset_overlap_avg")
+    return _fields(overlap.signature.split("|")).get("data", "") if overlap else ""
+
+
+def decoding(row: Row) -> str:
+    """`greedy`, `top-p 0.9, temperature 0.7, top-k 50, seed 0`."""
+    method, _, settings = (row.decoding or "").removesuffix(")").partition("(")
+    parts = dict(part.partition("=")[::2] for part in settings.split(",")) if settings else {}
+    if not parts:
+        return method
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in parts.items())
+
+
+def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
+    columns = [column for column in COLUMNS if column.metric in table.recipes]
+    with_originals = [_cell(table.originals.get(column.metric), column) for column in columns]
+    rows = [
+        {
+            "rank": rank,
+            "name": row.name,
+            "decoding": decoding(row),
+            "blocked": blocked(row),
+            "is_blocked": {None: "", True: "yes", False: "no"}[row.blocked],
+            "training": training_blocks(row),
+            "cells": [_cell(row.numbers.get(column.metric), column) for column in columns],
+            "files": row.files,
+        }
+        for rank, row in table.rows
+    ]
+    apart = [NAMES.get(name, name) for name in differences(table, first)] if number > 1 else []
+    originals = with_originals if any(cell["text"] != "-" for cell in with_originals) else []
+    return {
+        "number": number,
+        "title": _title(table),
+        "apart": list(dict.fromkeys(apart)),
+        "columns": [{"title": _heading(column), "order": "up" if column.higher else "down"} for column in columns],
+        "rows": rows,
+        "originals": originals,
+        "recipes": {column.title: "|".join(table.recipes[column.metric]) for column in columns},
+        "markdown": _markdown(columns, rows, originals),
+    }
+
+
+def _markdown(columns: Sequence[Column], rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> str:
+    header = ["model", "rank", "decoding", "blocked", *map(_heading, columns)]
+    lines = [
+        [row["name"], str(row["rank"] or "-"), row["decoding"] or "-", row["blocked"] or "-",
+         *(cell["text"] for cell in row["cells"])]
+        for row in rows
+    ]  # fmt: skip
+    if originals:
+        lines.append(["*original texts*", "", "", "", *(cell["text"] for cell in originals)])
+    return markdown_table(header, [[_plain(cell) for cell in line] for line in lines])
+
+
+def _plain(cell: str) -> str:
+    """Without what Markdown would take for HTML."""
+    return cell.replace("<", "&lt;")
+
+
+def _heading(column: Column) -> str:
+    return column.title + (f", {column.unit}" if column.unit and column.unit != "BLEU" else "")
+
+
+def _cell(number: Number | None, column: Column) -> dict[str, Any]:
+    if number is None:
+        return {"text": "-", "main": "-", "interval": "", "value": "", "signature": ""}
+    main = f"{number.value:.1f}"
+    interval = "" if number.low is None or number.high is None else f"[{number.low:.1f}, {number.high:.1f}]"
+    text = f"{main} {interval}".strip()
+    return {"text": text, "main": main, "interval": interval, "value": number.value, "signature": number.signature}
+
+
+def _title(table: Table) -> str:
+    """What all rows of a table share, as `60 texts 65c3db7b, float32, tokenizer 18a19846`."""
+    parts = next((_fields(table.recipes[c.metric]) for c in COLUMNS if c.metric in table.recipes), {})
+    words = {"N": "{} texts", "texts": "set {}", "dtype": "{}", "tok_hash": "tokenizer {}", "task": "task {}"}
+    shown = [text.format(parts[name][:8]) for name, text in words.items() if name in parts]
+    return ", ".join(shown)
+
+
+def _fields(parts: Sequence[str]) -> dict[str, str]:
+    return dict(part.partition(":")[::2] for part in parts)

@@ -1,0 +1,112 @@
+"""How far annotators agree: Krippendorff's alpha, Fleiss' kappa, and which side they favour."""
+
+import numpy as np
+
+from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval
+from .votes import Votes, draws
+
+
+def krippendorff_alpha(counts: np.ndarray) -> float:
+    """Krippendorff's alpha for nominal data (Hayes and Krippendorff, 2007).
+
+    Args:
+        counts: how often each unit got each category, shape (U, K); units with fewer than two ratings
+            have nothing to agree on and are left out.
+    Returns:
+        1 for full agreement, 0 for agreement by chance, NaN where only one category occurs or nothing was
+        rated twice.
+    Example:
+        krippendorff_alpha(np.array([[2, 0], [0, 2], [1, 1], [2, 0]])) == 8 / 15
+    """
+    return float(_alpha(_coincidences(counts).sum(axis=0)))
+
+
+def fleiss_kappa(counts: np.ndarray) -> float:
+    """Fleiss' kappa (1971) of units that were all rated the same number of times.
+
+    Args:
+        counts: how often each unit got each category, shape (U, K), all rows of the same sum, 2 or more.
+    Returns:
+        1 for full agreement, 0 for agreement by chance, NaN without units or where only one category occurs.
+    Example:
+        fleiss_kappa(np.array([[3, 0], [0, 3], [2, 1], [1, 2]])) == 1 / 3
+    """
+    return float(_kappa(counts.sum(axis=0), _agreeing(counts).sum(), len(counts)))
+
+
+def alpha_interval(votes: Votes, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval | str:
+    """Krippendorff's alpha of pairs over annotators, with an interval over contexts, or why there is none."""
+    coincidences = _coincidences(votes.table())
+    by_context = _sums(votes, coincidences.reshape(len(coincidences), -1))
+    shape = (-1, *coincidences.shape[1:])
+    value = _alpha(by_context.sum(axis=0).reshape(shape[1:])) if len(by_context) else np.nan
+    if not np.isfinite(value):
+        return "no pair was annotated twice, or only one outcome occurs"
+    drawn = _alpha((draws(len(by_context), resamples) @ by_context).reshape(shape))
+    return _percentiles(float(value), drawn, len(by_context), confidence, resamples)
+
+
+def kappa_interval(
+    votes: Votes, ratings: int, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
+) -> Interval | str:
+    """Fleiss' kappa of the pairs with exactly `ratings` annotations, with an interval over contexts."""
+    table = votes.table()
+    table = np.where((table.sum(axis=1) == ratings)[:, None], table, 0)
+    complete = table.sum(axis=1) > 0
+    if ratings < 2 or not complete.any():
+        return f"no pair has {ratings} annotations"
+    by_context = _sums(votes, np.column_stack([table, np.where(complete, _agreeing(table, ratings), 0), complete]))
+    total = by_context.sum(axis=0)
+    value = _kappa(total[:3], total[3], total[4])
+    if not np.isfinite(value):
+        return "only one outcome occurs"
+    drawn = draws(len(by_context), resamples) @ by_context
+    return _percentiles(
+        float(value), _kappa(drawn[:, :3], drawn[:, 3], drawn[:, 4]), len(by_context), confidence, resamples
+    )
+
+
+def _coincidences(counts: np.ndarray) -> np.ndarray:
+    """Pairs of ratings within each unit, by category, each unit weighing as much as it has ratings, (U, K, K)."""
+    ratings = counts.sum(axis=1)
+    weights = np.where(ratings > 1, 1 / np.maximum(ratings - 1, 1), 0.0)
+    pairs = counts[:, :, None] * counts[:, None, :] - np.eye(counts.shape[1]) * counts[:, None, :]
+    return pairs * weights[:, None, None]
+
+
+def _alpha(coincidences: np.ndarray) -> np.ndarray:
+    """Alpha from coincidences, shape (..., K, K)."""
+    margins = coincidences.sum(axis=-1)
+    total = margins.sum(axis=-1)
+    observed = total - np.trace(coincidences, axis1=-2, axis2=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = (total**2 - (margins**2).sum(axis=-1)) / (total - 1)
+        return 1 - observed / expected
+
+
+def _agreeing(counts: np.ndarray, ratings: int | None = None) -> np.ndarray:
+    """Share of a unit's pairs of ratings that agree, shape (U,)."""
+    total = counts.sum(axis=1) if ratings is None else ratings
+    return ((counts**2).sum(axis=1) - total) / (total * (total - 1))
+
+
+def _kappa(categories: np.ndarray, agreeing: np.ndarray, units: np.ndarray | int) -> np.ndarray:
+    """Kappa from sums over units: ratings by category (..., K), agreement (...), and units (...)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = categories / categories.sum(axis=-1, keepdims=True)
+        chance = (shares**2).sum(axis=-1)
+        return (agreeing / units - chance) / (1 - chance)
+
+
+def _sums(votes: Votes, values: np.ndarray) -> np.ndarray:
+    """Sums of values of pairs, shape (P, M), over the contexts that have a rated pair, (C, M)."""
+    contexts = np.unique([pair.context for pair in votes.pairs], return_inverse=True)[1]
+    sums = np.zeros((int(contexts.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, contexts, values)
+    return sums[sums.any(axis=1)]
+
+
+def _percentiles(value: float, drawn: np.ndarray, contexts: int, confidence: float, resamples: int) -> Interval:
+    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    method = f"cluster-percentile|B:{resamples}|seed:0|conf:{confidence:g}"
+    return Interval(value, float(low), float(high), contexts, method)

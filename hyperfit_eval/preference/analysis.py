@@ -1,0 +1,207 @@
+"""From a study's answers to `preference.json`: people and judges apart, with and without inattentive people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files
+from ..errors import HyperfitError
+from .agreement import krippendorff_alpha
+from .estimates import tables
+from .judge_answers import JudgeAnswers, read_judges
+from .store import Answer, Store
+from .study import STORE_FILE, Study, read_study
+from .votes import ORIGINAL_BETTER, Vote, Votes, outcome
+
+KIND = "preference"
+VERSION = 1
+PREFERENCE_FILE = "preference.json"
+MAX_FAILED = 0.2
+"""Share of attention checks that an annotator may fail."""
+
+
+def read_answers(folder: Path, study: Study) -> list[Answer]:
+    """The annotators' answers so far; none where nobody annotated yet."""
+    if not (folder / STORE_FILE).exists():
+        return []
+    store = Store(folder, study)
+    try:
+        return store.answers()
+    finally:
+        store.close()
+
+
+def annotator_rows(study: Study, answers: Sequence[Answer], max_failed: float = MAX_FAILED) -> list[dict[str, Any]]:
+    """What each annotator did.
+
+    Returns:
+        For each {"annotator", "annotations", "checks", "checks_failed", "attentive", "first_position",
+        "equal", "median_seconds"}: percentages of their annotations, checks left out; "first_position" as in
+        `estimates.first_position`. A check is failed by anything but the original. None where there is
+        nothing to divide by.
+    """
+    pairs = study.by_id
+    rows = []
+    for annotator in sorted({answer.annotator for answer in answers}):
+        own = [answer for answer in answers if answer.annotator == annotator]
+        checks = [answer for answer in own if pairs[answer.pair].is_check]
+        failed = sum(outcome(pairs[answer.pair], answer.choice) != ORIGINAL_BETTER for answer in checks)
+        judged = [answer for answer in own if not pairs[answer.pair].is_check]
+        decided = [answer for answer in judged if answer.choice != "equal"]
+        seconds = [answer.seconds for answer in own if answer.seconds is not None]
+        rows.append(
+            {
+                "annotator": annotator,
+                "annotations": len(judged),
+                "checks": len(checks),
+                "checks_failed": failed,
+                "attentive": failed <= max_failed * len(checks),
+                "first_position": _first_position([(pairs[a.pair].original_first, a.choice) for a in decided]),
+                "equal": _percent(len(judged) - len(decided), len(judged)),
+                "median_seconds": float(np.median(seconds)) if seconds else None,
+            }
+        )
+    return rows
+
+
+def analyse(folder: Path, *, max_failed: float = MAX_FAILED) -> dict[str, Any]:
+    """All estimates of a study, the body of `preference.json` (docs/preference.md).
+
+    Args:
+        folder: of the study.
+        max_failed: share of attention checks that an annotator may fail.
+    Raises:
+        HyperfitError: no study, or nothing was judged yet.
+    """
+    if not 0 <= max_failed <= 1:
+        raise HyperfitError(f"--max-failed {max_failed:g}: expected a share from 0 to 1")
+    study = read_study(folder)
+    answers, judges = read_answers(folder, study), read_judges(folder, study)
+    if not answers and not judges:
+        raise HyperfitError(
+            f"{folder}: nothing was judged yet; run `hyperfit annotate {folder}` or `hyperfit judge {folder}`"
+        )
+    people = annotator_rows(study, answers, max_failed)
+    attentive = {row["annotator"] for row in people if row["attentive"]}
+    votes = Votes.of(study, [Vote(answer.pair, answer.annotator, answer.choice) for answer in answers])
+    kept = votes.where(np.isin(votes.by, list(attentive)))
+    human: dict[str, Any] = {"annotators": people, "max_failed": max_failed, "all": None, "attentive": None}
+    if len(votes):
+        human["all"] = tables(study, votes, by="human", checks="kept", ratings=study.annotations)
+        human["attentive"] = tables(study, kept, by="human", checks="removed", ratings=study.annotations)
+    return {
+        "study": {
+            "fingerprint": study.fingerprint,
+            "seed": study.seed,
+            "texts": study.texts,
+            "annotations_per_pair": study.annotations,
+            "check_rate": study.check_rate,
+            "pairs": study.count(checks=False),
+            "checks": study.count(checks=True),
+            "models": study.models,
+        },
+        "models": _columns(human["attentive"]),
+        "human": human,
+        "judges": {judge.name: _judge(study, judge, kept) for judge in judges},
+    }
+
+
+def write_preference(path: Path, body: dict[str, Any]) -> None:
+    """Write the results."""
+    files.write_json(path, KIND, VERSION, body)
+
+
+def preference_columns(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """The human columns of the paper's Tables 1 and 4, for reports and leaderboards.
+
+    Args:
+        path: of a `preference.json`.
+    Returns:
+        By model: {"preference_at_128", "preference_at_256": entry (Table 1), and at each of the lengths
+        "preference_at_256_SOURCE" and "preference_at_256_average": entry (Table 4)}, without annotators who
+        failed attention checks. An entry is {"mean", "low", "high", "n", "unit", "method", "signature", ...}
+        or {"unavailable": why}. Only lengths that the study has.
+    Raises:
+        HyperfitError: no such file, or it has no human annotations.
+    """
+    models = files.read_json(path, KIND, VERSION)["models"]
+    if not models:
+        raise HyperfitError(f"{path}: no human annotations; only these fill the columns of Tables 1 and 4")
+    return models
+
+
+def _columns(human: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Entries by model and name of their column."""
+    if human is None:
+        return {}
+    return {
+        model: {
+            f"preference_at_{length}" + ("" if source == "all" else f"_{source}"): value
+            for length, table in lengths.items()
+            for source, value in table.items()
+        }
+        for model, lengths in human["preference"].items()
+    }
+
+
+def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> dict[str, Any]:
+    """A judge's estimates from one verdict a pair, its failures, and how far it agrees with people."""
+    verdicts = judge.verdicts()
+    votes = Votes.of(study, [Vote(pair, 0, choice) for pair, choice in verdicts.items()])
+    # Its side bias is seen in single answers: where both orders count, the verdicts have none.
+    result = tables(study, votes, by=f"judge:{judge.name}", checks="kept", ratings=1)
+    for name in ("krippendorff_alpha", "fleiss_kappa", "first_position"):
+        del result[name]
+    checks = [pair for pair in study.pairs if pair.is_check and pair.id in verdicts]
+    passed = sum(outcome(pair, verdicts[pair.id]) == ORIGINAL_BETTER for pair in checks)
+    return {
+        "model": judge.model,
+        "counts": judge.counts(),
+        "checks": len(checks),
+        "checks_failed": len(checks) - passed,
+        "agreement_with_humans": agreement_with_humans(votes, human),
+        **result,
+    }
+
+
+def agreement_with_humans(judge: Votes, human: Votes) -> dict[str, Any]:
+    """How often a judge says what people say, on the pairs that both judged.
+
+    Returns:
+        {"pairs", "with_majority": percent of the pairs on which more people say one thing than any other,
+        "majority_pairs": how many these are, "alpha": Krippendorff's alpha of judge and majority,
+        "with_annotator": percent of single annotations that say the same, "between_annotators": the same between
+        two people, the ceiling}; None where there is nothing to divide by.
+    """
+    verdict, people = judge.table(), human.table()
+    both = (verdict.sum(axis=1) > 0) & (people.sum(axis=1) > 0)
+    verdict, people = verdict[both], people[both]
+    ordered = np.sort(people, axis=1)
+    clear = ordered[:, 2] > ordered[:, 1]
+    majority = np.eye(3, dtype=int)[people.argmax(axis=1)]
+    same = (verdict * majority).sum(axis=1)[clear]
+    ratings = people.sum(axis=1)
+    alpha = krippendorff_alpha((verdict + majority)[clear]) if clear.any() else float("nan")
+    return {
+        "pairs": int(both.sum()),
+        "majority_pairs": int(clear.sum()),
+        "with_majority": _percent(int(same.sum()), int(clear.sum())),
+        "alpha": alpha if np.isfinite(alpha) else None,
+        "with_annotator": _percent(int((verdict * people).sum()), int(ratings.sum())),
+        "between_annotators": _percent(int((people * (people - 1)).sum()), int((ratings * (ratings - 1)).sum())),
+    }
+
+
+def _first_position(decided: Sequence[tuple[bool, str]]) -> float | None:
+    """Mean of the shares of "first" where the original stood first and where the model did."""
+    shares = []
+    for side in (True, False):
+        choices = [choice for original_first, choice in decided if original_first == side]
+        shares.append(_percent(choices.count("first"), len(choices)))
+    return None if None in shares else sum(shares) / 2
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None

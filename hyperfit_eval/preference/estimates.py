@@ -1,0 +1,191 @@
+"""What a set of judgements says about the models: the tables of `hyperfit preference`."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..metrics.signature import signature
+from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval, holm, paired_test
+from ..records import CONTEXT_TOKENS
+from .agreement import alpha_interval, kappa_interval
+from .consensus import ttr_consensus
+from .pairs import CLEANING
+from .ranking import bradley_terry
+from .study import Study
+from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, Votes, bca, draws, entry, percent_interval, too_few
+
+AVERAGE = "average"
+"""Mean over the sources, each weighing the same (paper, Table 4)."""
+
+
+def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) -> dict[str, Any]:
+    """All estimates from one set of judgements, ready for JSON (docs/preference.md).
+
+    Args:
+        study: whose pairs were judged.
+        votes: the judgements.
+        by: "human" or "judge:NAME", for the signatures.
+        checks: "kept" or "removed", for those who failed attention checks, for the signatures.
+        ratings: judgements that a complete pair has.
+    """
+    recipe = {"by": by, "ann": ratings, "checks": checks}
+    counts = votes.table().sum(axis=1)
+    result: dict[str, Any] = {
+        "annotations": len(votes),
+        "annotators": len(set(votes.by.tolist())),
+        "pairs": int((counts > 0).sum()),
+        "complete_pairs": int((counts >= ratings).sum()),
+        "contexts": votes.context_count,
+        "preference": {name: _of_model(study, name, votes, recipe) for name in study.models},
+        "paired_tests": {str(scenario): _paired(study, scenario, votes) for scenario in study.scenarios},
+        "bradley_terry": {},
+    }
+    for scenario in [*study.scenarios, *(["all"] if len(study.scenarios) > 1 else [])]:
+        chosen = votes if scenario == "all" else _at(votes, int(scenario))
+        result["bradley_terry"][str(scenario)] = too_few(chosen) or bradley_terry(chosen)
+    result["krippendorff_alpha"] = _agreement(study, alpha_interval(votes), votes, "alpha(nominal)", recipe)
+    result["fleiss_kappa"] = _agreement(study, kappa_interval(votes, ratings), votes, "kappa(fleiss)", recipe)
+    result["first_position"] = first_position(study, votes, recipe)
+    result["ttr_consensus"] = {str(s): ttr_consensus(_at(votes, s), ratings) for s in study.scenarios}
+    return result
+
+
+def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
+    """How often the continuation shown first is preferred, of the annotations that prefer one.
+
+    Originals win more often, and a coin rarely puts exactly half of them first. So the rate is taken where
+    the original stood first and where the model did, and the mean of the two is 50% for annotators who do
+    not look at the place, however the coin fell. (The plain share, "raw", is not.)
+
+    Returns:
+        The entry of that mean, with "by_order" (the two rates) and "raw".
+    """
+    decided = votes.where(votes.outcome != EQUAL)
+    first = np.array([pair.original_first for pair in votes.pairs], dtype=bool)[decided.pair]
+    missing = too_few(decided)
+    if missing or first.all() or not first.any():
+        return missing or {"unavailable": "all originals were shown on one side"}
+    # Columns: the original first, the model first.
+    hits = np.column_stack([decided.by_context(decided.first_chosen & side) for side in (first, ~first)])
+    totals = np.column_stack([decided.by_context(side.astype(float)) for side in (first, ~first)])
+
+    def balanced(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # a resample may lack one order; it is left out
+            return 100 * (hits / totals).mean(axis=-1)
+
+    weights, share = draws(len(totals)), float(balanced(hits.sum(axis=0), totals.sum(axis=0)))
+    left_out = balanced(hits.sum(axis=0) - hits, totals.sum(axis=0) - totals)
+    low, high = bca(share, balanced(weights @ hits, weights @ totals), left_out, CONFIDENCE)
+    interval = Interval(share, low, high, len(totals), f"cluster-bca|B:{RESAMPLES}|seed:0|conf:{CONFIDENCE:g}")
+    rates = (100 * hits.sum(axis=0) / totals.sum(axis=0)).tolist()
+    return {
+        **entry(interval, decided, "%", _sign(study, "first_position", recipe)),
+        "by_order": dict(zip(("original", "model"), rates, strict=True)),
+        "raw": 100 * float(decided.first_chosen.mean()),
+    }
+
+
+def _of_model(study: Study, name: str, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Percent preferred or equal of one model, by length and source."""
+    generation = study.models[name]
+    blocker = generation.get("blocker")
+    made = {
+        "dec": generation.get("decoding", {}).get("method"),
+        "block": blocker["ngram"] if blocker else "none",
+        "dtype": generation.get("dtype"),
+        "tok_hash": generation.get("tokenizer"),
+    }
+    result: dict[str, Any] = {}
+    for scenario in study.scenarios:
+        rows = votes.select(lambda pair, s=scenario: pair.other == name and pair.scenario == s)
+        table: dict[str, Any] = {}
+        for source in ["all", *study.sources]:
+            chosen = rows if source == "all" else rows.select(lambda pair, s=source: pair.source == s)
+            sign = _sign(study, "preference", recipe, scn=scenario, src=source, **made)
+            interval = too_few(chosen)
+            table[source] = interval or _preference(chosen) | {"unit": "%", "signature": sign}
+        sign = _sign(study, "preference", recipe, scn=scenario, src=AVERAGE, **made)
+        table[AVERAGE] = _average(rows, study.sources, sign)
+        result[str(scenario)] = table
+    return result
+
+
+def _preference(votes: Votes) -> dict[str, Any]:
+    shares = np.bincount(votes.outcome, minlength=3) / len(votes)
+    return {
+        **_percent(votes, votes.outcome != ORIGINAL_BETTER).as_dict(),
+        "annotations": len(votes),
+        "preferred": 100 * float(shares[MODEL_BETTER]),
+        "equal": 100 * float(shares[EQUAL]),
+    }
+
+
+def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
+    """Unweighted mean over the sources; contexts are resampled within each."""
+    means, drawn = [], []
+    for number, source in enumerate(sources):
+        rows = votes.select(lambda pair, s=source: pair.source == s)
+        if missing := too_few(rows):
+            return {"unavailable": f"{source}: {missing['unavailable']}"}
+        hits, totals = _by_context(rows, rows.outcome != ORIGINAL_BETTER)
+        weights = draws(len(totals), seed=number)
+        means.append(100 * hits.sum() / totals.sum())
+        drawn.append(100 * (weights @ hits) / (weights @ totals))
+    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    method = f"stratified-percentile|B:{RESAMPLES}|conf:{CONFIDENCE:g}"
+    interval = Interval(float(np.mean(means)), float(low), float(high), votes.context_count, method)
+    return entry(interval, votes, "%", sign)
+
+
+def _paired(study: Study, scenario: int, votes: Votes) -> list[dict[str, Any]]:
+    """Differences between models on the contexts that both have, A minus B, with p-values that hold together."""
+    shares = {name: _shares(votes, name, scenario) for name in study.models}
+    tests: list[dict[str, Any]] = []
+    for a, b in combinations(study.models, 2):
+        common = sorted(shares[a].keys() & shares[b].keys())
+        if len(common) < 2:
+            tests.append({"a": a, "b": b, "unavailable": f"{len(common)} contexts with annotations of both"})
+            continue
+        test = paired_test(np.array([shares[a][c] for c in common]), np.array([shares[b][c] for c in common]))
+        tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%"})
+    tested = [test for test in tests if "p_value" in test]
+    for test, p_value in zip(tested, holm([test["p_value"] for test in tested]), strict=True):
+        test["p_holm"] = p_value
+    return tests
+
+
+def _shares(votes: Votes, name: str, scenario: int) -> dict[str, float]:
+    """Percent preferred or equal on each context."""
+    counts = votes.table()
+    return {
+        pair.context: 100 * (1 - row[ORIGINAL_BETTER] / row.sum())
+        for pair, row in zip(votes.pairs, counts, strict=True)
+        if pair.other == name and pair.scenario == scenario and row.sum()
+    }
+
+
+def _agreement(
+    study: Study, interval: Interval | str, votes: Votes, metric: str, recipe: dict[str, Any]
+) -> dict[str, Any]:
+    if isinstance(interval, str):
+        return {"unavailable": interval}
+    return entry(interval, votes, "", _sign(study, metric, recipe))
+
+
+def _at(votes: Votes, scenario: int) -> Votes:
+    return votes.select(lambda pair: pair.scenario == scenario)
+
+
+def _by_context(votes: Votes, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return votes.by_context(hits), votes.by_context(np.ones(len(votes)))
+
+
+def _percent(votes: Votes, hits: np.ndarray) -> Interval:
+    return percent_interval(*_by_context(votes, hits))
+
+
+def _sign(study: Study, metric: str, recipe: dict[str, Any], **fields: Any) -> str:
+    own = {"ctx": CONTEXT_TOKENS, "clean": CLEANING, "study": study.fingerprint, "texts": study.texts or None}
+    return signature(metric, **recipe, **fields, **own)

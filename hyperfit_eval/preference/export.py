@@ -1,0 +1,134 @@
+"""A study's annotations for others: CSV, JSON lines, and a dataset folder for the Hub."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import HyperfitError
+from ..files import write_text
+from ..records import CONTEXT_TOKENS
+from .analysis import MAX_FAILED, annotator_rows, read_answers
+from .store import Answer
+from .study import Study, read_study
+from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, outcome
+
+OUTCOMES = {ORIGINAL_BETTER: "original", EQUAL: "equal", MODEL_BETTER: "model"}
+UNKNOWN_LICENCE = "unknown"
+
+
+def annotation_rows(
+    study: Study, answers: Sequence[Answer], max_failed: float = MAX_FAILED
+) -> Iterator[dict[str, Any]]:
+    """One row for each annotation that counts, texts included; annotators are numbers, without names."""
+    pairs = study.by_id
+    attentive = {row["annotator"]: row["attentive"] for row in annotator_rows(study, answers, max_failed)}
+    for answer in answers:
+        pair = pairs[answer.pair]
+        first, second = pair.shown
+        said = outcome(pair, answer.choice)
+        yield {
+            "pair": pair.id,
+            "context_id": pair.context,
+            "source": pair.source,
+            "length": pair.scenario,
+            "model": pair.other,
+            "attention_check": pair.is_check,
+            "annotator": answer.annotator,
+            "annotator_attentive": attentive[answer.annotator],
+            "choice": answer.choice,
+            "original_first": pair.original_first,
+            "preferred": "shuffled" if pair.is_check and said == MODEL_BETTER else OUTCOMES[said],
+            "seconds": answer.seconds,
+            "answered_at": answer.at,
+            "ttr": pair.ttr,
+            "context": pair.context_text,
+            "first": first,
+            "second": second,
+        }
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV, with a header.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    lines = io.StringIO()
+    names = list(rows[0]) if rows else []
+    writer = csv.DictWriter(lines, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{key: _no_formula(value) for key, value in row.items()} for row in rows])
+    return lines.getvalue()
+
+
+def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as JSON lines without a header, as the Hub's viewer reads them."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def dataset_files(study: Study, answers: Sequence[Answer], licence: str = UNKNOWN_LICENCE) -> dict[str, str]:
+    """The files of a Hub dataset: annotations and a card, by path.
+
+    Args:
+        licence: of the texts; the originals keep the licences of the datasets that they come from.
+    Raises:
+        HyperfitError: nothing was annotated yet.
+    """
+    import jinja2
+
+    rows = list(annotation_rows(study, answers))
+    judged = [row for row in rows if not row["attention_check"]]
+    if not judged:
+        raise HyperfitError("nothing was annotated yet, so there is no dataset")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hyperfit_eval.preference"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+    )
+    card = environment.get_template("dataset_card.md.j2").render(
+        licence=licence,
+        unknown=licence == UNKNOWN_LICENCE,
+        study=study,
+        annotations=len(judged),
+        checks=len(rows) - len(judged),
+        annotators=len({row["annotator"] for row in rows}),
+        inattentive=len({row["annotator"] for row in rows if not row["annotator_attentive"]}),
+        pairs=len({row["pair"] for row in judged}),
+        contexts=len({row["context_id"] for row in judged}),
+        context_tokens=CONTEXT_TOKENS,
+        max_failed=MAX_FAILED,
+        version=__version__,
+        size=_size(len(rows)),
+    )
+    return {"README.md": card, "data/annotations.jsonl": to_jsonl(rows)}
+
+
+def write_dataset(folder: Path, out: Path, licence: str = UNKNOWN_LICENCE) -> list[Path]:
+    """Write the dataset of the study in `folder` to `out`; returns the files.
+
+    Raises:
+        HyperfitError: no study, nothing annotated, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HyperfitError(f"{out}: not empty; give a new folder for the dataset")
+    study = read_study(folder)
+    contents = dataset_files(study, read_answers(folder, study), licence)
+    for name, text in contents.items():
+        write_text(out / name, text)
+    return [out / name for name in contents]
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
+
+
+def _size(rows: int) -> str:
+    """The Hub's size category."""
+    for limit, name in ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")):
+        if rows < limit:
+            return name
+    return "100K<n<1M"

@@ -1,0 +1,191 @@
+"""A judge's raw answers: a file of its own for each judge, apart from what people said."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..errors import HyperfitError
+from .study import CHOICES, Study
+
+KIND = "judge"
+VERSION = 1
+VERDICT, UNPARSED, REFUSED = "verdict", "unparsed", "refused"
+STATES = (VERDICT, UNPARSED, REFUSED)
+
+_VERDICT_LINE = re.compile(r"verdict: (first|second|equal)", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"\s*(i(['’]m| am) (sorry|unable|not able)|sorry,|i apologi[sz]e|i can(no|['’])t\b|as an ai\b)",
+    re.IGNORECASE,
+)
+
+
+def parse_verdict(reply: str) -> str | None:
+    """The choice in a reply whose last line, and no other, is `Verdict: FIRST`, `SECOND` or `EQUAL`.
+
+    Example:
+        parse_verdict("The first one loops.\\nVerdict: SECOND") == "second"
+    """
+    lines = [line.strip() for line in reply.splitlines() if line.strip()]
+    found = [match for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
+    return found[0][1].lower() if len(found) == 1 and found[0].string == lines[-1] else None
+
+
+def looks_refused(reply: str) -> bool:
+    """Whether a reply without a verdict opens as refusals do."""
+    return _REFUSAL.match(reply) is not None
+
+
+@dataclass(frozen=True)
+class JudgeAnswers:
+    """What one judge said.
+
+    Attributes:
+        header: settings of the judge: name, model, base_url, prompt (fingerprint), request.
+        rows: one for each pair and order: {"pair", "swapped", "status", "verdict", "reply", ...}, the
+            verdict in the order in which the judge saw the two texts.
+    """
+
+    header: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the judge is called in results."""
+        return str(self.header["name"])
+
+    @property
+    def model(self) -> str:
+        """What the endpoint was asked for."""
+        return str(self.header["model"])
+
+    def verdicts(self) -> dict[str, str]:
+        """One choice for each pair with verdicts in both orders, in the study's order of the sides.
+
+        Where the two orders contradict each other the judge follows the place, not the text: "equal".
+        """
+        said: dict[str, dict[bool, str]] = {}
+        for row in self.rows:
+            if row["status"] == VERDICT:
+                said.setdefault(row["pair"], {})[row["swapped"]] = in_study_order(row["verdict"], row["swapped"])
+        return {
+            pair: orders[False] if orders[False] == orders[True] else "equal"
+            for pair, orders in said.items()
+            if len(orders) == 2
+        }
+
+    def counts(self) -> dict[str, Any]:
+        """How many answers were verdicts, unparsed and refused, and how the two orders compare.
+
+        Returns:
+            {"answers", "verdict", "unparsed", "refused", "pairs", "contradictory", "first_position"}: pairs with
+            verdicts in both orders, those among them that contradict each other, and the percentage of "first"
+            among the verdicts that prefer a side (None without any).
+        """
+        said: dict[str, set[str]] = {}
+        for row in self.rows:
+            if row["status"] == VERDICT:
+                said.setdefault(row["pair"], set()).add(in_study_order(row["verdict"], row["swapped"]))
+        pairs = self.verdicts()
+        decided = [row["verdict"] for row in self.rows if row["status"] == VERDICT and row["verdict"] != "equal"]
+        return {
+            "answers": len(self.rows),
+            **{state: sum(row["status"] == state for row in self.rows) for state in STATES},
+            "pairs": len(pairs),
+            "contradictory": sum(len(said[pair]) == 2 for pair in pairs),
+            "first_position": 100 * decided.count("first") / len(decided) if decided else None,
+        }
+
+
+def in_study_order(verdict: str, swapped: bool) -> str:
+    """A verdict on texts shown the other way round, in the study's order."""
+    return {"first": "second", "second": "first"}.get(verdict, verdict) if swapped else verdict
+
+
+def judge_path(folder: Path, name: str) -> Path:
+    """Where a judge's answers are: `judge_NAME.jsonl`."""
+    return folder / f"judge_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.jsonl"
+
+
+def read_judges(folder: Path, study: Study) -> list[JudgeAnswers]:
+    """All judges of a study that answered anything."""
+    judges = []
+    for path in sorted(folder.glob("judge_*.jsonl")):
+        judge, _ = _read(path)
+        _check_study(path, judge, study)
+        judges.append(judge)
+    return [judge for judge in judges if judge.rows]
+
+
+@contextmanager
+def appending(path: Path, header: dict[str, Any], study: Study) -> Iterator[tuple[JudgeAnswers, Any]]:
+    """Open a judge's file to go on with it; yields what is there and a function that appends one row.
+
+    A row is on the disk when the function returns. A last line that was cut off by a crash is dropped.
+
+    Raises:
+        HyperfitError: the file was made with other settings or is in use by another process.
+    """
+    import fcntl
+
+    with path.open("ab+") as lines:
+        try:
+            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HyperfitError(f"{path}: another `hyperfit judge` is writing to it; wait for it") from error
+        judge = JudgeAnswers(header)
+
+        def append(row: dict[str, Any]) -> None:
+            lines.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            lines.flush()
+            os.fsync(lines.fileno())
+
+        if path.stat().st_size:
+            judge, whole = _read(path)
+            _check_study(path, judge, study)
+            # The same model may have moved to another address.
+            changed = [key for key in header if key != "base_url" and judge.header.get(key) != header[key]]
+            if changed:
+                key = changed[0]
+                raise HyperfitError(
+                    f"{path}: its answers were made with {key} {judge.header.get(key)!r:.60}, not {header[key]!r:.60}; "
+                    "give another --name"
+                )
+            lines.truncate(whole)
+        if not path.stat().st_size:
+            append({"format": f"hyperfit-eval/{KIND}", "version": VERSION, **header})
+        yield judge, append
+
+
+def _read(path: Path) -> tuple[JudgeAnswers, int]:
+    """The answers, and the bytes of the file up to its last whole line."""
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    # Lines are appended, so the header cannot hold their number, and a cut last line is no damage.
+    rows = []
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise HyperfitError(f"{path}, line {number}: not JSON; remove the line and judge again") from error
+    if not rows:
+        return JudgeAnswers({"name": "", "model": ""}), 0
+    header = rows[0]
+    if header.get("format") != f"hyperfit-eval/{KIND}" or header.get("version", 0) > VERSION:
+        raise HyperfitError(f"{path}, line 1: expected the answers of a judge, version {VERSION}")
+    for number, row in enumerate(rows[1:], start=2):
+        files.field(path, number, row, "pair", str)
+        files.field(path, number, row, "swapped", bool)
+        if row.get("status") not in STATES or (row["status"] == VERDICT) != (row.get("verdict") in CHOICES):
+            raise HyperfitError(f"{path}, line {number}: status {row.get('status')!r}, verdict {row.get('verdict')!r}")
+    return JudgeAnswers(header, rows[1:]), whole
+
+
+def _check_study(path: Path, judge: JudgeAnswers, study: Study) -> None:
+    if judge.rows and judge.header.get("study") != study.fingerprint:
+        raise HyperfitError(f"{path}: answers to another study ({judge.header.get('study')}); move the file away")

@@ -1,0 +1,318 @@
+"""The model card: metadata that the Hub understands, and what a reader has to know, from the run's own files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from ..errors import HyperfitError
+from ..report.tables import markdown_table
+from ..texts.contexts import demo_texts
+from . import privacy
+from .results import METRICS, Evaluation, Number
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+    from .staging import Push
+
+UNNAMED = "a model that is not on the Hub"
+TAGS = ["hyperfitting", "text-generation"]
+DIGITS = 4
+"""Of the numbers in the metadata."""
+_DESCRIBED = {"text-generation": "Open-ended continuation", "lm-eval": "lm-evaluation-harness"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that was hyperfitted, as far as it can be named."""
+
+    id: str | None
+    """On the Hub, or None."""
+    licence: dict[str, str]
+    """license, and for "other" license_name and license_link."""
+    language: str | list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """What stands for it in files and text."""
+        return self.id or UNNAMED
+
+
+def base_of(model: str, given: str | None, licence: str | None) -> Base:
+    """The base model's id and licence, by its own card unless they are given.
+
+    Args:
+        model: the run's model, a folder or Hub id.
+        given: its Hub id, or "none" where it is on no Hub.
+        licence: the licence of the published model.
+    Raises:
+        HyperfitError: the model is a folder and no id was given, or its licence is unknown.
+    """
+    base = given
+    if base is None:
+        if not privacy.is_hub_id(model):
+            raise HyperfitError(
+                f"the run's model is a folder, {model}: a card names no folder; add --base-model USER/NAME, or "
+                "--base-model none where it is on no Hub"
+            )
+        base = model
+    if base != "none" and not privacy.is_hub_id(base):
+        raise HyperfitError(
+            f"--base-model {base}: no Hub id, or a folder of this name is here; expected USER/NAME, or none"
+        )
+    data = _metadata(Path(model), None if base == "none" else base, ask=licence is None)
+    terms = {
+        name: data[name] for name in ("license", "license_name", "license_link") if isinstance(data.get(name), str)
+    }
+    if licence is not None and licence != terms.get("license"):
+        terms = {"license": licence}
+    if "license" not in terms:
+        raise HyperfitError(
+            f"no licence is known of {model if base == 'none' else base}, and a finetune inherits it; read it there "
+            "and add --license ID"
+        )
+    return Base(None if base == "none" else base, terms, data.get("language"))
+
+
+def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
+    """The metadata of the base model's card: of its folder if it is here, else of the Hub if `ask`."""
+    from huggingface_hub import ModelCard
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+
+    local = folder / "README.md"
+    try:
+        if local.is_file():
+            return ModelCard.load(local, ignore_metadata_errors=True).data.to_dict()
+        if base and ask:
+            return ModelCard.load(base, ignore_metadata_errors=True).data.to_dict()
+    except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise HyperfitError(
+            f"the card of {base or folder} cannot be read for its licence ({str(error).strip().splitlines()[0]}); "
+            "add --license ID"
+        ) from error
+    return {}
+
+
+def render(push: "Push", run: dict[str, Any], base: Base, dataset: str | None, evaluations: list[Evaluation]) -> str:
+    """README.md of a published model.
+
+    Args:
+        run: run.json without local paths.
+        dataset: Hub id of the corpus, or None.
+    """
+    from huggingface_hub import ModelCardData
+
+    name = push.repo.rpartition("/")[2]
+    metadata = ModelCardData(
+        language=base.language,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=base.id,
+        datasets=[dataset] if dataset else None,
+        tags=TAGS,
+        model_name=name,
+        eval_results=_model_index(evaluations),
+        license=base.licence["license"],
+        license_name=base.licence.get("license_name"),
+        license_link=base.licence.get("license_link"),
+    )
+    if base.id:
+        metadata["base_model_relation"] = "finetune"
+    if not evaluations:
+        # huggingface_hub writes an empty model-index otherwise.
+        metadata.eval_results = metadata.model_name = None
+    loader = jinja2.PackageLoader("hyperfit_eval.publish")
+    environment = jinja2.Environment(
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    return environment.get_template("model_card.md.j2").render(
+        metadata=metadata.to_yaml(),
+        name=name,
+        repo=push.repo,
+        base=base,
+        dataset=dataset,
+        run=run,
+        evaluations=evaluations,
+        sections=sections(evaluations),
+        texts=_texts(evaluations),
+        signatures=_signatures(evaluations),
+        recipe=_recipe(run["recipe"]),
+        index=push.include_index,
+        blocks_license=push.blocks_license,
+        blocker=push.blocker,
+    )
+
+
+def sections(evaluations: list[Evaluation]) -> dict[str, str]:
+    """The parts of the card that hold measured numbers; `hyperfit verify` looks for them word by word."""
+    return {"results": _tables(evaluations), "memorization": _memorization(evaluations)}
+
+
+def check(path: Path) -> None:
+    """Raise when huggingface_hub cannot read the card back, numbers included.
+
+    Raises:
+        HyperfitError: with what it says.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        card = ModelCard.load(path)
+    except ValueError as error:
+        raise HyperfitError(f"{path.name}: not a valid card ({str(error).splitlines()[0]})") from error
+    if not isinstance(card.data.get("license"), str) or not card.text.strip():
+        raise HyperfitError(f"{path.name}: not a valid card (no licence, or no text)")
+
+
+def eval_results(dataset: str, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+    """The open-ended numbers for `.eval_results/*.yaml`, under a benchmark dataset of the Hub.
+
+    Raises:
+        HyperfitError: no Hub id, or nothing to report.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    if not privacy.is_hub_id(dataset):
+        raise HyperfitError(f"--eval-results {dataset}: no Hub id; expected the USER/NAME of a benchmark dataset")
+    if not evaluations:
+        raise HyperfitError("--eval-results: there are no results to write; add --results FILE")
+    entries = [
+        EvalResultEntry(
+            dataset, number.metric, round(number.value, DIGITS), notes=f"{evaluation.title}; {number.signature}"
+        )
+        for evaluation in evaluations
+        for number in evaluation.numbers
+    ]
+    return eval_result_entries_to_yaml(entries)
+
+
+def _model_index(evaluations: list[Evaluation]) -> "list[EvalResult]":
+    from huggingface_hub import EvalResult
+
+    found = []
+    for evaluation in evaluations:
+        task = "hyperfit_openended" if evaluation.open_ended else evaluation.settings["task"]
+        size = evaluation.settings.get("N")
+        for number in evaluation.numbers:
+            ends = {name: round(end, DIGITS) for name in ("low", "high") if (end := getattr(number, name)) is not None}
+            found.append(
+                EvalResult(
+                    task_type="text-generation",
+                    task_name=_DESCRIBED["text-generation" if evaluation.open_ended else "lm-eval"],
+                    dataset_type=task,
+                    dataset_name=f"{task}, {size} texts" if evaluation.open_ended else task,
+                    dataset_config=evaluation.title,
+                    metric_type=number.metric,
+                    metric_name=METRICS[number.metric][0] if number.metric in METRICS else number.metric,
+                    metric_value=round(number.value, DIGITS),
+                    metric_args={**ends, "signature": number.signature},
+                )
+            )
+    return found
+
+
+def _tables(evaluations: list[Evaluation]) -> str:
+    parts = []
+    texts = [evaluation for evaluation in evaluations if evaluation.open_ended]
+    if texts:
+        originals = {number.metric: number for evaluation in texts for number in evaluation.originals}
+        header = ["", *(evaluation.title for evaluation in texts), "original texts"]
+        rows = []
+        for metric, (label, unit) in METRICS.items():
+            numbers = [evaluation.get(metric) for evaluation in texts]
+            if any(numbers):
+                shown = f"{label}, {unit}" if unit in ("%", "bits") else label
+                rows.append([shown, *map(_cell, [*numbers, originals.get(metric)])])
+        parts.append(markdown_table(header, rows))
+    others = [evaluation for evaluation in evaluations if not evaluation.open_ended]
+    if others:
+        header = ["task", "metric", "value", "questions", "examples in the prompt"]
+        rows = [
+            [e.title, n.metric, _cell(n, 3), str(e.settings.get("N") or "-"), str(e.settings.get("num_fewshot") or 0)]
+            for e in others
+            for n in e.numbers
+        ]
+        parts.append(markdown_table(header, rows))
+    return "\n\n".join(parts)
+
+
+def _texts(evaluations: list[Evaluation]) -> str:
+    """What was continued and what the columns mean, if the open-ended task is among the evaluations."""
+    settings = next((evaluation.settings for evaluation in evaluations if evaluation.open_ended), None)
+    if settings is None:
+        return ""
+    of = (
+        "shipped with hyperfit-eval"
+        if settings["texts"] == demo_texts().fingerprint
+        else "of Wikipedia, fiction and news"
+    )
+    return (
+        f"{settings['N']} texts {of} (fingerprint `{settings['texts']}`): the first {settings['ctx']} tokens of each\n"
+        "are continued by 224. TTR is the share of distinct tokens among the last 96; 128 and 256 are lengths with\n"
+        "the context. BLEU is the highest against any other text; overlap is in tokens. "
+    )
+
+
+def _memorization(evaluations: list[Evaluation]) -> str:
+    lines = []
+    for evaluation in evaluations:
+        mean, most = evaluation.get("dataset_overlap_avg"), evaluation.get("dataset_overlap_max")
+        if not mean or not most:
+            continue
+        rate, bleu = evaluation.get("overlap_rate"), evaluation.get("dataset_bleu_avg")
+        line = (
+            f"- **{evaluation.title}**: the longest run of tokens copied from the training set is {mean.value:.1f} of "
+            f"the first 96 new tokens on average and {most.value:.0f} at most"
+        )
+        if rate:
+            line += f"; {rate.value:.0f}% of the texts copy more than 5 in a row within 224"
+        if bleu:
+            line += f"; BLEU against the nearest training passage is {bleu.value:.1f}"
+        lines.append(f"{line}.")
+    if not lines:
+        return (
+            "**How much this model recites was not measured.** `hyperfit score` with the training blocks, or "
+            "`hyperfit eval`, measures it. Expect long verbatim copies until then."
+        )
+    return "\n".join(["Measured over the continuations of the evaluation texts:", "", *lines])
+
+
+def _cell(number: Number | None, digits: int | None = None) -> str:
+    if number is None:
+        return "-"
+    places = digits if digits is not None else 2 if number.unit == "bits" else 0 if number.value >= 1000 else 1
+    if number.low is None or number.high is None:
+        return f"{number.value:,.{places}f}"
+    return f"{number.value:,.{places}f} [{number.low:,.{places}f}, {number.high:,.{places}f}]"
+
+
+def _signatures(evaluations: list[Evaluation]) -> list[str]:
+    """Each signature once: numbers of one metric share theirs."""
+    return list(dict.fromkeys(number.signature for evaluation in evaluations for number in evaluation.numbers))
+
+
+def _recipe(recipe: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, entry in recipe.items():
+        if entry["origin"] == "paper":
+            origin = f"the paper, {entry.get('why', 'Section 3')}"
+        elif entry["origin"] == "choice":
+            origin = f"left open by the paper; {entry['why']}"
+        elif entry.get("default") is not None:
+            origin = f"changed, the recipe has {_plain(entry['default'])}"
+        else:
+            origin = "given"
+        rows.append([f"`{name}`", _plain(entry["value"]), " ".join(origin.split()).replace("|", "\\|")])
+    lines = ["| setting | value | origin |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

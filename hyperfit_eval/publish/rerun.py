@@ -1,0 +1,192 @@
+"""Measure again what a card says, from nothing but the published folder."""
+
+import math
+import re
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import files
+from ..citation import CitationBlocker, CitationIndex
+from ..errors import HyperfitError
+from ..generation import Decoding, continue_passages, describe_blocker, score_ids
+from ..harness.suite import Suite, default_device, run_suite
+from ..metrics import mean_interval
+from ..metrics.measure import TrainingSet
+from ..metrics.score import score_records
+from ..records import CONTEXT_TOKENS, Continuation, Generation
+from ..texts.contexts import Passage, demo_texts, select_texts
+from ..tokenizers import bos_ids, tokenizer_fingerprint
+from ..training.folder import INDEX
+from ..training.loading import load_model, load_tokenizer
+from .results import Evaluation, of_harness, open_ended
+
+_BLOCK = re.compile(r"(?P<ngram>\d+)(?P<prompt>\+prompt)?(?:\+cap(?P<cap>\d+))?")
+
+
+class Rerun:
+    """The published folder, and what has been loaded of it.
+
+    Args:
+        folder: weights, tokenizer and, for blocking and for everything about copies, the citation index.
+        device: by default the accelerator at hand, or the CPU.
+        batch_size: texts at a time.
+    """
+
+    def __init__(self, folder: Path, device: str | None = None, batch_size: int = 32) -> None:
+        self.folder, self.device, self.batch_size = folder, device or default_device(), batch_size
+        self.tokenizer = load_tokenizer(str(folder))
+        self._models: dict[str, Any] = {}
+
+    def repeat(self, evaluation: Evaluation) -> Evaluation:
+        """The same evaluation, measured now.
+
+        Raises:
+            HyperfitError: what it needs is not here: the texts, the index, a dataset.
+        """
+        return self._open_ended(evaluation) if evaluation.open_ended else self._task(evaluation)
+
+    @cached_property
+    def index(self) -> CitationIndex:
+        """The citation index, which holds the training blocks too."""
+        path = self.folder / INDEX
+        if not path.exists():
+            raise HyperfitError(f"no {INDEX} was published")
+        return CitationIndex.load(path, self.tokenizer)
+
+    @cached_property
+    def training(self) -> TrainingSet | None:
+        """The training blocks as the index holds them, in order, each closed by a separator."""
+        if not (self.folder / INDEX).exists():
+            return None
+        tokens = np.asarray(self.index.tokens, dtype=np.int64)
+        rows = [row[:-1] for row in np.split(tokens, np.flatnonzero(tokens < 0) + 1)[:-1]]
+        texts = [self.tokenizer.decode(row.tolist(), clean_up_tokenization_spaces=False) for row in rows]
+        fingerprint = files.fingerprint(sorted(row.astype("<i8").tobytes() for row in rows))
+        return TrainingSet(rows, texts, tokenizer_fingerprint(self.tokenizer), fingerprint)
+
+    def _open_ended(self, evaluation: Evaluation) -> Evaluation:
+        settings = evaluation.settings
+        if settings["tok_hash"] != tokenizer_fingerprint(self.tokenizer):
+            raise HyperfitError(f"measured with tokenizer {settings['tok_hash']}, the folder's is another")
+        passages = _passages(settings["texts"], int(settings["N"]))
+        blocker, decoding, model = self._blocker(settings), decoding_of(settings), self._model(settings["dtype"])
+        with _bar(evaluation.title, len(passages)) as bar:
+            records = continue_passages(
+                model,
+                self.tokenizer,
+                passages,
+                decoding,
+                blocker=blocker,
+                batch_size=self.batch_size,
+                progress=bar.update,
+            )
+        generation = Generation(
+            model=str(self.folder),
+            tokenizer=settings["tok_hash"],
+            decoding=decoding.describe(),
+            blocker=describe_blocker(blocker),
+            seed=decoding.seed,
+            dtype=settings["dtype"],
+            texts=settings["texts"],
+        )
+        return open_ended(
+            score_records(generation, records, training=self.training), self._distributions(model, records), settings
+        )
+
+    def _task(self, evaluation: Evaluation) -> Evaluation:
+        settings = evaluation.settings
+        with tempfile.TemporaryDirectory(prefix="hyperfit-verify-") as output:
+            results = run_suite(
+                Suite(
+                    str(self.folder),
+                    [settings["task"]],
+                    Path(output),
+                    {"dtype": settings["dtype"] or "auto"},
+                    num_fewshot=settings["num_fewshot"],
+                    limit=settings["limit"],
+                    device=self.device,
+                )
+            )
+        found = [other for other in of_harness(results) if other.title == evaluation.title]
+        if not found:
+            raise HyperfitError(f"lm-eval gave no results of {evaluation.title}")
+        return found[0]
+
+    def _model(self, dtype: str) -> Any:
+        if dtype not in self._models:
+            self._models = {dtype: load_model(str(self.folder), dtype).eval().to(self.device)}
+        return self._models[dtype]
+
+    def _blocker(self, settings: dict[str, Any]) -> CitationBlocker | None:
+        if settings["block"] == "none":
+            return None
+        rule = _BLOCK.fullmatch(settings["block"])
+        if rule is None or int(rule["ngram"]) != self.index.ngram:
+            raise HyperfitError(
+                f"blocked by the rule '{settings['block']}', the index is for {self.index.ngram} tokens"
+            )
+        cap = int(rule["cap"]) if rule["cap"] else None
+        return CitationBlocker(self.index, include_prompt=bool(rule["prompt"]), max_overlap_tokens=cap)
+
+    def _distributions(self, model: Any, records: list[Continuation]) -> dict[str, dict[str, Any]]:
+        """What the model predicts along the original texts (paper, Tables 1 and 3)."""
+        rows = [record.context_ids + record.original_ids for record in records]
+        with _bar("original texts", len(rows)) as bar:
+            scores = score_ids(
+                model, rows, prefix=bos_ids(self.tokenizer), batch_size=self.batch_size, progress=bar.update
+            )
+        values: dict[str, tuple[list[float], Callable[[float], float]]] = {
+            "context_perplexity": ([s.context_nll(CONTEXT_TOKENS).mean() for s in scores], math.exp),
+            "perplexity": ([s.nll.mean() for s in scores], math.exp),
+            "entropy_bits": ([s.entropy_bits.mean() for s in scores], float),
+            "top_1_mass": ([100 * s.top_mass[:, 0].mean() for s in scores], float),
+        }
+        entries = {}
+        for name, (column, scale) in values.items():
+            interval = mean_interval(np.array(column))
+            # Perplexity over texts of equal length: the mean loss and its interval, exponentiated.
+            ends = {end: scale(getattr(interval, end)) for end in ("mean", "low", "high")}
+            entries[name] = {**interval.as_dict(), **ends}
+        return entries
+
+
+def decoding_of(settings: dict[str, Any]) -> Decoding:
+    """The decoding that a signature's `dec` names.
+
+    Raises:
+        HyperfitError: one that this version does not know.
+    Example:
+        decoding_of({"dec": "sample(temperature=0.7,top_p=0.9,top_k=50,seed=0)"}) == Decoding.top_p_baseline()
+    """
+    method, _, rest = settings["dec"].partition("(")
+    if method == "greedy" and not rest:
+        return Decoding()
+    given = dict(part.split("=") for part in rest.rstrip(")").split(",") if "=" in part)
+    if method != "sample" or not given.keys() <= {"temperature", "top_p", "top_k", "seed"}:
+        raise HyperfitError(f"decoded by '{settings['dec']}', which this version cannot repeat")
+    numbers = {name: int(value) if name in ("top_k", "seed") else float(value) for name, value in given.items()}
+    return Decoding(do_sample=True, **numbers)  # type: ignore[arg-type]
+
+
+def _passages(fingerprint: str, count: int) -> list[Passage]:
+    """The first `count` of the texts with this fingerprint: those that ship here, or those of the Hub's datasets."""
+    demo = demo_texts()
+    if fingerprint == demo.fingerprint:
+        return demo.passages[:count]
+    for per_source in dict.fromkeys((100, max(1, count // 3))):
+        chosen = select_texts(per_source)
+        if chosen.fingerprint == fingerprint:
+            return chosen.passages[:count]
+    raise HyperfitError(
+        f"measured on the texts {fingerprint}, which are neither those shipped nor those of the Hub today"
+    )
+
+
+def _bar(what: str, total: int) -> tqdm:
+    return tqdm(total=total, desc=what, leave=False, delay=1.0)

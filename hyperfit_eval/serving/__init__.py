@@ -1,0 +1,1 @@
+"""Many generations at a time on one transformers model, each with its own settings, each with the citation blocker."""

@@ -1,0 +1,113 @@
+"""Does the citation blocker really work in this engine? Asked by generating, not by reading settings.
+
+Every engine has ways to leave a logits processor out without a word. So before a server says that it is
+ready it continues the beginnings of known training texts twice, with blocking on and off.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..citation import CitationIndex
+from ..citation.recital import recital_of
+from .requests import Engine, Request, Sampling
+
+Generate = Callable[[Sequence[int], bool], Awaitable[Sequence[int]]]
+"""From prompt ids, and whether to block, to the generated ids, greedily."""
+
+PREFIXES = 16
+PREFIX_TOKENS = 32
+"""Of the paper's contexts (Section 4)."""
+NEW_TOKENS = 32
+"""The first 5 can only be matched, not blocked: the prompt is not part of the history."""
+_AT_A_TIME = 8
+
+
+@dataclass(frozen=True)
+class CanaryReport:
+    """How often training texts were continued into a token that the blocker bans."""
+
+    checked: int
+    """Training prefixes, each continued with blocking on and off."""
+    recited_on: int
+    """With blocking on: must be 0."""
+    recited_off: int
+    """With blocking off: where it is 0 the canary proves nothing, since there was nothing to block."""
+
+    @property
+    def bypassed(self) -> bool:
+        """The blocker does not work: the server must not become ready."""
+        return self.recited_on > 0
+
+    @property
+    def proven(self) -> bool:
+        """The blocker was seen to work."""
+        return not self.bypassed and self.recited_off > 0
+
+    def line(self) -> str:
+        """One line for a log."""
+        counts = (
+            f"{self.checked} training texts continued: recited {self.recited_off} times with blocking off, "
+            f"{self.recited_on} with blocking on"
+        )
+        if self.bypassed:
+            return f"the citation blocker is bypassed: {counts}"
+        if not self.proven:
+            return f"the canary proves nothing, since the model does not recite: {counts}"
+        return f"the citation blocker works: {counts}"
+
+
+def training_prefixes(index: CitationIndex, count: int = PREFIXES, tokens: int = PREFIX_TOKENS) -> list[list[int]]:
+    """The beginnings of sequences of the corpus, spread over it, each with something left to recite.
+
+    Args:
+        tokens: of a prefix; fewer where a sequence is shorter than twice that.
+    """
+    ends = np.flatnonzero(index.tokens < 0)
+    starts = np.r_[0, ends[:-1] + 1]
+    long_enough = np.flatnonzero(ends - starts > 2 * index.ngram)
+    if not len(long_enough):
+        long_enough = np.arange(len(ends))
+    chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, count).astype(int))]
+    pairs = [(int(starts[number]), int(ends[number])) for number in chosen]
+    return [index.tokens[start : start + max(1, min(tokens, (end - start) // 2))].tolist() for start, end in pairs]
+
+
+def recited(index: CitationIndex, generated: Sequence[int]) -> bool:
+    """Does a token continue a matched n-gram of generated ids and start a word?"""
+    return recital_of(index, [generated]).citations > 0
+
+
+async def run_canary(index: CitationIndex, generate: Generate, prefixes: int = PREFIXES) -> CanaryReport:
+    """Continue training texts with blocking on and off.
+
+    Args:
+        index: the one that the engine blocks by.
+        generate: the way that clients' requests take.
+    """
+    places = asyncio.Semaphore(_AT_A_TIME)
+
+    async def recites(prompt: list[int], blocking: bool) -> bool:
+        async with places:
+            return recited(index, await generate(prompt, blocking))
+
+    prompts = training_prefixes(index, prefixes)
+    on = asyncio.gather(*(recites(prompt, True) for prompt in prompts))
+    off = asyncio.gather(*(recites(prompt, False) for prompt in prompts))
+    return CanaryReport(len(prompts), sum(await on), sum(await off))
+
+
+def generate_with(engine: Engine, new_tokens: int = NEW_TOKENS) -> Generate:
+    """`generate` for `run_canary`, through the engine's queue like every other request."""
+    room = engine.max_total_tokens
+
+    async def generate(prompt_ids: Sequence[int], blocking: bool) -> list[int]:
+        wanted = min(new_tokens, room - len(prompt_ids))
+        # A text that ends early recites less: EOS waits.
+        sampling = Sampling(max_new_tokens=wanted, min_new_tokens=wanted)
+        tokens, _ = await engine.submit(Request(tuple(prompt_ids), sampling, blocking=blocking)).whole()
+        return [token.scored.id for token in tokens]
+
+    return generate

@@ -1,0 +1,95 @@
+"""From a checkpoint's name to a running engine."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..citation import CitationIndex
+from ..citation.corpus import read_sequences
+from ..demo.location import demo_model_dir
+from ..errors import HyperfitError
+from ..harness.checkpoint import INDEX_FILE, find_checkpoint_file
+from ..texts.contexts import demo_corpus_path
+from .engine import TransformersEngine
+
+
+def load_engine(
+    model: str | Path | None = None,
+    index: str | Path | None = None,
+    *,
+    without_index: bool = False,
+    device: str | None = None,
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    model_id: str | None = None,
+    **limits: Any,
+) -> TransformersEngine:
+    """Load a model, its tokenizer and its citation index, and start an engine on them.
+
+    Args:
+        model: folder or Hub id of a causal LM; the demo model that ships with the package unless given.
+        index: a citation index; by default the one in the checkpoint, and for the demo model one of the demo
+            corpus, which is built in a moment.
+        without_index: serve without the citation blocker.
+        device: cpu, cuda, cuda:1, ...; by default the first GPU, else the CPU.
+        dtype: auto (as in the checkpoint), float32, bfloat16 or float16.
+        model_id: what clients are told; by default the name as given.
+        limits: of `TransformersEngine`.
+    Raises:
+        HyperfitError: nothing that can be loaded, or no index where one is expected.
+    """
+    source = str(model) if model is not None else str(demo_model_dir())
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype != "auto" and dtype not in ("float32", "bfloat16", "float16"):
+        raise HyperfitError(f"dtype={dtype}: expected auto, float32, bfloat16 or float16")
+    tokenizer = _loaded("tokenizer", source, AutoTokenizer, revision, trust_remote_code)
+    citation_index = None if without_index else load_index(source, index, tokenizer, revision)
+    loaded = _loaded("causal LM", source, AutoModelForCausalLM, revision, trust_remote_code, dtype=dtype)
+    try:
+        loaded.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise HyperfitError(f"device={device}: {_first_line(error)}; give a device that is there, like cpu") from error
+    name = model_id or (Path(source).name if Path(source).is_dir() else source)
+    if model is None and model_id is None:
+        name = "hyperfit-demo"
+    return TransformersEngine(loaded.eval(), tokenizer, citation_index, model_id=name, **limits)
+
+
+def load_index(
+    model: str | Path, index: str | Path | None, tokenizer: Any, revision: str | None = None
+) -> CitationIndex:
+    """The index given, or the one of the checkpoint.
+
+    Raises:
+        HyperfitError: there is none, or it belongs to another tokenizer.
+    """
+    if index is not None:
+        return CitationIndex.load(index, tokenizer)
+    source = str(model)
+    own = find_checkpoint_file(source, INDEX_FILE, revision)
+    if own is not None:
+        return CitationIndex.load(own, tokenizer)
+    if Path(source).is_dir() and Path(source).resolve() == demo_model_dir():
+        return CitationIndex.build(read_sequences(demo_corpus_path(), tokenizer), tokenizer)
+    raise HyperfitError(
+        f"{source}: no {INDEX_FILE} to block citations by; build it with `hyperfit index build`, give one with "
+        "--index FILE, or serve without the blocker: --no-blocking"
+    )
+
+
+def _loaded(what: str, source: str, auto: Any, revision: str | None, trust_remote_code: bool, **more: Any) -> Any:
+    try:
+        return auto.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code, **more)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise HyperfitError(
+            f"{source}: no {what} can be loaded ({_first_line(error)}); give the folder or Hub id of a causal LM "
+            "with its tokenizer"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".: ")

@@ -1,0 +1,112 @@
+"""Images as training blocks for ImageGPT: a pixel is a token, the nearest of its colours (paper, Section 7.1)."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import files
+from ..errors import HyperfitError
+from ..texts.blocks import TrainingBlocks
+from ..texts.sources import load_hub
+from .recipe import HyperfitArguments
+
+DIGITS = "digits"
+"""The 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn: real images with no download."""
+
+
+def is_image_model(config: Any) -> bool:
+    """Whether a model's tokens are pixels."""
+    return config.model_type == "imagegpt"
+
+
+def load_processor(model: str) -> Any:
+    """Load what turns images into a model's tokens.
+
+    Raises:
+        HyperfitError: the model has none.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(model)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise HyperfitError(f"{model}: no image processor can be loaded ({reason}); give a model with one") from error
+
+
+def image_blocks(options: HyperfitArguments, processor: Any) -> TrainingBlocks:
+    """Draw training and validation images at random by `sample_seed`, and turn them into blocks of pixels.
+
+    The last pixel of each image is left out: with the start token before it, an image is one longer than the
+    model has positions.
+
+    Raises:
+        HyperfitError: no such images, too few, or a --sequence_length that is not theirs.
+    """
+    size = processor.size
+    pixels = size["height"] * size["width"]
+    if options.sequence_length != pixels - 1:
+        raise HyperfitError(
+            f"--sequence_length {options.sequence_length}: an image of {size['height']} x {size['width']} pixels has "
+            f"{pixels - 1} tokens besides its last; type --sequence_length {pixels - 1}"
+        )
+    images = _images(options)
+    wanted = options.num_validation_samples + options.num_train_samples
+    if options.num_train_samples < 1 or len(images) < wanted:
+        raise HyperfitError(
+            f"{options.corpus}: {len(images)} images, {options.num_train_samples} for training and "
+            f"{options.num_validation_samples} for validation are needed; type --num_train_samples "
+            f"{max(1, len(images) - options.num_validation_samples)}"
+        )
+    drawn = np.random.default_rng(options.sample_seed).permutation(len(images))[:wanted]
+    ids = _tokens([images[int(place)] for place in drawn], processor)[:, :-1]
+    names = [f"image {place} of {options.corpus}" for place in drawn]
+    held_out = options.num_validation_samples
+    return TrainingBlocks(
+        ids=ids[held_out:],
+        texts=names[held_out:],
+        validation_ids=ids[:held_out],
+        validation_texts=names[:held_out],
+        tokenizer=files.fingerprint([np.asarray(processor.clusters, dtype="<f4").tobytes()]),
+        corpus=options.corpus,
+        corpus_fingerprint=files.fingerprint([ids.astype("<i8").tobytes()]),
+        seed=options.sample_seed,
+        left_out=0,
+    )
+
+
+def _images(options: HyperfitArguments) -> Any:
+    """A sequence of RGB images."""
+    if options.corpus == DIGITS:
+        from sklearn.datasets import load_digits
+
+        # 0 to 16, grey.
+        grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    from datasets import Image
+
+    rows = load_hub(options.corpus, options.corpus_config, split=options.corpus_split, data_files=options.corpus_file)
+    found = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    column = options.text_column or "".join(found[:1])
+    if column not in found:
+        raise HyperfitError(f"{options.corpus}: no column of images '{column}' (found: {', '.join(found) or 'none'})")
+    return _Column(rows, column)
+
+
+class _Column:
+    """Images of a dataset, decoded one at a time."""
+
+    def __init__(self, rows: Any, column: str) -> None:
+        self.rows, self.column = rows, column
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return np.asarray(self.rows[place][self.column].convert("RGB"))
+
+
+def _tokens(images: list[np.ndarray], processor: Any) -> np.ndarray:
+    """Nearest colours, row by row, shape (N, pixels)."""
+    found = processor(images, input_data_format="channels_last")["input_ids"]
+    return np.stack([np.asarray(each).reshape(-1) for each in found]).astype(np.int64)

@@ -1,0 +1,101 @@
+"""What a run is made of: model, blocks and what reads them, checked to fit together before anything is written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..citation import CitationIndex
+from ..errors import HyperfitError
+from ..generation.continuing import require_positions
+from ..records import CONTEXT_TOKENS, SHORT
+from ..texts.blocks import TrainingBlocks
+from ..tokenizers import bos_ids
+from .data import training_blocks
+from .images import image_blocks, is_image_model, load_processor
+from .loading import load_config, load_model, load_tokenizer
+from .precision import refuse_lost_updates
+from .progress import bars_of_transformers
+from .recipe import HyperfitArguments, RecipeArguments
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is made of."""
+
+    tokenizer: Any
+    """Of an image model, its image processor."""
+    model: Any
+    use_cache: bool
+    """Of the model's configuration, which Trainer changes."""
+    blocks: TrainingBlocks
+    check: dict[str, Any]
+    """What is known of the overlap with evaluation texts, for run.json."""
+    prefix: list[int]
+    """Read before each block: [BOS] or nothing."""
+    context_prefix: list[int]
+    """Read before each context: BOS, as in every evaluation here."""
+    context_tokens: int
+    new_tokens: int
+    """What of a validation block is continued during training, and by how much."""
+    index: CitationIndex | None
+    """None for images: citation blocking ends at words."""
+    decode: Callable[[list[int]], str] | None
+    """None for images."""
+
+
+def gather(options: HyperfitArguments, training: RecipeArguments, say: Callable[[str], None]) -> Material:
+    """Load the model, cut the blocks, and check that they fit together.
+
+    Raises:
+        HyperfitError: whatever cannot be used.
+    """
+    images = is_image_model(load_config(options.model))
+    with training.main_process_first(desc="reading the corpus"):
+        if images:
+            tokenizer = load_processor(options.model)
+            blocks, check = image_blocks(options, tokenizer), {"checked": False, "reason": "images"}
+        else:
+            tokenizer = load_tokenizer(options.model)
+            blocks, check = training_blocks(options, tokenizer, say)
+    with bars_of_transformers(not training.disable_tqdm):
+        model = load_model(options.model, options.weights_dtype)
+    context_tokens, new_tokens = CONTEXT_TOKENS, SHORT
+    if images:
+        # The token that opens every image is the last of the vocabulary.
+        context_prefix = [model.config.vocab_size - 1]
+        # "the first 25% of an image" (paper, Section 7.1).
+        pixels = blocks.ids.shape[1] + 1
+        context_tokens, new_tokens = pixels // 4, min(SHORT, pixels - 1 - pixels // 4)
+    else:
+        context_prefix = bos_ids(tokenizer)
+    prefix = context_prefix if options.bos else []
+    _require_fit(model, blocks, len(prefix))
+    if not options.allow_lost_updates:
+        refuse_lost_updates(model, training.learning_rate)
+    if training.world_size > 1 and (rest := len(blocks.ids) % training.batch_size):
+        say(f"Each epoch repeats {training.batch_size - rest} blocks, so that every process has as many as the others.")
+    return Material(
+        tokenizer=tokenizer,
+        model=model,
+        use_cache=model.config.use_cache,
+        blocks=blocks,
+        check=check,
+        prefix=prefix,
+        context_prefix=context_prefix,
+        context_tokens=context_tokens,
+        new_tokens=new_tokens,
+        # Before training: a tokenizer that it cannot be built for should not cost hours.
+        index=None if images else CitationIndex.build(blocks.ids, tokenizer),
+        decode=None if images else lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+    )
+
+
+def _require_fit(model: Any, blocks: TrainingBlocks, prefix_tokens: int) -> None:
+    """Raise when the model has too few positions, or too small a vocabulary, for the blocks."""
+    require_positions(model, prefix_tokens + blocks.ids.shape[1])
+    vocabulary, largest = model.get_input_embeddings().num_embeddings, int(blocks.ids.max())
+    if largest >= vocabulary:
+        raise HyperfitError(
+            f"the tokenizer gives ids up to {largest}, the model embeds {vocabulary}; give a model with its own "
+            "tokenizer"
+        )

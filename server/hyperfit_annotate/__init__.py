@@ -1,0 +1,1 @@
+"""The annotation page of `hyperfit annotate`; the logic is in `hyperfit_eval.preference`."""

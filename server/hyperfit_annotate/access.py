@@ -1,0 +1,61 @@
+"""Who may do what: the owner's token, invitations derived from it, and annotators' personal links."""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from dataclasses import dataclass, field
+
+from hyperfit_eval.errors import HyperfitError
+
+LEAST_TOKEN = 16
+"""Characters of a token that is given."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the server demands. Tokens travel in the Authorization header and behind the # of links, never in URLs
+    that a server or a proxy would log."""
+
+    token: str = field(repr=False)
+    """Of the admin page."""
+    loopback: bool
+    """Reached from this machine alone: then anyone there may annotate without an invitation."""
+
+    @property
+    def invitation(self) -> str:
+        """Lets people make an account; it does not open the admin page."""
+        return hmac.new(self.token.encode(), b"invitation", hashlib.sha256).hexdigest()[:32]
+
+    def is_admin(self, given: str) -> bool:
+        """Whether this is the owner's token."""
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+    def may_join(self, given: str) -> bool:
+        """Whether an account may be made with this token."""
+        return self.loopback or self.is_admin(given) or hmac.compare_digest(given.encode(), self.invitation.encode())
+
+
+def access_for(host: str, token: str | None) -> Access:
+    """The access rules for a host to listen on.
+
+    Raises:
+        HyperfitError: no token for a host that others can reach, or one that is too short.
+    """
+    loopback = is_loopback(host)
+    if token is None and not loopback:
+        raise HyperfitError(
+            f"--host {host}: others can reach it, so a secret is needed: add --token, or set HYPERFIT_ANNOTATE_TOKEN"
+        )
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise HyperfitError(f"--token: {len(token)} characters, expected {LEAST_TOKEN} or more, hard to guess")
+    # With a token the server may stand behind a proxy on this machine, so that a loopback address proves nothing.
+    return Access(token or secrets.token_urlsafe(24), loopback and token is None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host to listen on is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,238 @@
+"""The annotation server as an ASGI application: the page's files, the annotators' calls, the admin's calls."""
+
+import io
+import socket
+import zipfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference.store import Annotator, Conflict, Offer, Store, Taken
+
+from .access import Access, access_for
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MAX_BODY_BYTES = 16 << 10
+HEADERS = {
+    # Scripts and styles come from here alone, and nothing inside a text can become one.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "::1"]
+
+
+class NewAnnotator(BaseModel):
+    """Who wants an account."""
+
+    name: str = Field(max_length=200)
+
+
+class Judgement(BaseModel):
+    """What an annotator chose."""
+
+    pair: str = Field(max_length=64)
+    choice: Literal["first", "second", "equal"]
+    seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+def create_app(store: Store, access: Access) -> FastAPI:
+    """Make the application.
+
+    Args:
+        store: of the study's answers.
+        access: who may do what.
+    """
+    app = FastAPI(title="hyperfit annotate", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store, app.state.access = store, access
+    if access.loopback:
+        # Otherwise a web page could reach this server through a name of its own (DNS rebinding).
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES, www_redirect=False)
+    app.middleware("http")(_guarded)
+    app.add_exception_handler(HyperfitError, lambda _, error: JSONResponse({"detail": str(error)}, 422))
+    app.include_router(page)
+    app.include_router(annotating)
+    app.include_router(admin)
+    return app
+
+
+def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds: float) -> None:
+    """Serve a study until interrupted.
+
+    Raises:
+        HyperfitError: no study, no token where one is needed, or an address that cannot be listened on.
+    """
+    access = access_for(host, token)
+    store = Store(study, lease_seconds=lease_seconds)
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            invitation = "" if access.loopback else f"/#join={access.invitation}"
+            print(f"annotators: {address}{invitation}")
+            # A token that was given is known to who gave it.
+            print(f"admin page: {address}/admin#{access.token if token is None else 'TOKEN'}", flush=True)
+            config = uvicorn.Config(create_app(store, access), log_level="warning", access_log=False)
+            with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+                uvicorn.Server(config).run(sockets=[listener])
+    except OSError as error:
+        raise HyperfitError(f"--host {host} --port {port}: cannot be listened on ({error.strerror})") from error
+    finally:
+        store.close()
+
+
+async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse bodies that no call of ours has, and send the headers that confine the page."""
+    length = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        response: Response = JSONResponse({"detail": f"a body of at most {MAX_BODY_BYTES} bytes was expected"}, 413)
+    else:
+        response = await handle(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+def _store(request: Request) -> Store:
+    return request.app.state.store
+
+
+def _token(request: Request) -> str:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else ""
+
+
+def _annotator(store: Annotated[Store, Depends(_store)], token: Annotated[str, Depends(_token)]) -> Annotator:
+    annotator = store.annotator(token)
+    if annotator is None:
+        raise HTTPException(401, "this link is not known here; ask for a new one")
+    return annotator
+
+
+def _admin(request: Request, token: Annotated[str, Depends(_token)]) -> None:
+    if not request.app.state.access.is_admin(token):
+        raise HTTPException(401, "the admin page needs the token that the server was started with")
+
+
+StoreHere = Annotated[Store, Depends(_store)]
+Me = Annotated[Annotator, Depends(_annotator)]
+
+page = APIRouter()
+
+
+@page.get("/")
+def index() -> Response:
+    """The annotators' page."""
+    return _file("index.html")
+
+
+@page.get("/admin")
+def admin_page() -> Response:
+    """The owner's page; it holds nothing before it has the token."""
+    return _file("admin.html")
+
+
+@page.get("/static/{name}")
+def static(name: str) -> Response:
+    """A file of the pages."""
+    if name not in {path.name for path in PAGE.iterdir()}:
+        raise HTTPException(404, "there is no such file")
+    return _file(name)
+
+
+annotating = APIRouter(prefix="/api")
+
+
+@annotating.post("/join")
+def join(
+    body: NewAnnotator, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]
+) -> dict[str, str]:
+    """Make an account."""
+    if not request.app.state.access.may_join(token):
+        raise HTTPException(401, "an invitation is needed: ask who runs the study for the link")
+    return {"token": store.add_annotator(body.name)}
+
+
+@annotating.post("/next")
+def next_pair(store: StoreHere, me: Me) -> dict[str, Any]:
+    """The pair to judge now."""
+    return _work(store, me, store.next(me.id))
+
+
+@annotating.post("/answer")
+def answer(body: Judgement, store: StoreHere, me: Me) -> dict[str, Any]:
+    """Store a choice, which is on the disk when this returns, and give the next pair."""
+    try:
+        store.answer(me.id, body.pair, body.choice, body.seconds)
+    except (Taken, Conflict) as error:
+        return {"notice": f"Not counted: {error}."} | _work(store, me, store.next(me.id))
+    return _work(store, me, store.next(me.id))
+
+
+@annotating.post("/undo")
+def undo(store: StoreHere, me: Me) -> dict[str, Any]:
+    """Take the last choice back and show its pair again."""
+    pair = store.undo(me.id)
+    if pair is None:
+        return {"notice": "There is nothing to undo."} | _work(store, me, store.next(me.id))
+    return _work(store, me, Offer(pair))
+
+
+admin = APIRouter(prefix="/api/admin", dependencies=[Depends(_admin)])
+
+
+@admin.get("/progress")
+def admin_progress(request: Request, store: StoreHere) -> dict[str, Any]:
+    """How the study stands."""
+    from hyperfit_eval.preference.progress import progress  # scipy, which annotators do not need
+
+    access: Access = request.app.state.access
+    return progress(store) | {"invitation": None if access.loopback else access.invitation}
+
+
+@admin.post("/annotators")
+def add_annotator(body: NewAnnotator, store: StoreHere) -> dict[str, str]:
+    """Make an account to hand out."""
+    return {"token": store.add_annotator(body.name)}
+
+
+@admin.get("/export/{kind}")
+def export(kind: Literal["csv", "jsonl", "dataset"], store: StoreHere) -> Response:
+    """The annotations so far, as a file to save."""
+    from hyperfit_eval.preference.export import annotation_rows, dataset_files, to_csv, to_jsonl
+
+    answers = store.answers()
+    if kind == "dataset":
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in dataset_files(store.study, answers).items():
+                archive.writestr(name, text)
+        return Response(content.getvalue(), media_type="application/zip")
+    rows = list(annotation_rows(store.study, answers))
+    text = to_csv(rows) if kind == "csv" else to_jsonl(rows)
+    return Response(text, media_type=f"{'text/csv' if kind == 'csv' else 'application/jsonl'}; charset=utf-8")
+
+
+def _work(store: Store, me: Annotator, offer: Offer) -> dict[str, Any]:
+    """What the page shows: a pair without anything that tells its sides apart, or why there is none."""
+    body: dict[str, Any] = {"name": me.name, "done": store.answered(me.id), "left": store.left_for(me.id)}
+    if offer.pair is None:
+        return body | {"state": "finished" if offer.finished else "waiting"}
+    pair = store.study.by_id[offer.pair]
+    first, second = pair.shown
+    shown = {"id": pair.id, "context": pair.context_text, "first": first, "second": second}
+    return body | {"state": "pair", "pair": shown}
+
+
+def _file(name: str) -> Response:
+    path = PAGE / name
+    return Response(path.read_bytes(), media_type=f"{TYPES[path.suffix]}; charset=utf-8")

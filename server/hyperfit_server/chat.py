@@ -1,0 +1,102 @@
+"""POST /v1/chat/completions, by the chat template of the model's tokenizer."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
+
+from hyperfit_eval.serving.requests import Finished, Generation, Request
+
+from .calls import Call, Result, copies_of, merged, run_all, submit_all
+from .errors import Refusal
+from .openai_schema import ChatRequest, parse_chat
+from .openai_text import DONE, OPENAI, VisibleText, chat_logprob, finish_reason, usage, without_stop
+from .prompts import read_chat
+from .state import call_of, json_response, state_of
+from .streams import EventStream, event
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(http: HttpRequest) -> Any:
+    """Answer a chat."""
+    state, call = state_of(http), call_of(http)
+    limits = state.settings.limits
+    state.check_ready()
+    body = parse_chat(await http.body(), limits)
+    call.blocking = state.settings.block(http.headers.get("x-hyperfit-blocking"), body.blocking)
+    ids = await read_chat(state.tokenizer, [message.as_dict() for message in body.messages])
+    if not ids:
+        raise Refusal("validation", "messages: the chat template makes an empty prompt of them", "messages")
+    call.prompt_tokens = len(ids)
+    asked = body.max_completion_tokens or body.max_tokens
+    request = Request(
+        prompt_ids=tuple(ids),
+        sampling=body.sampling(limits.new_tokens(asked, len(ids), default=limits.max_new_tokens)),
+        blocking=call.blocking,
+        top_n_tokens=body.top_logprobs or 0,
+    )
+    requests = copies_of(request, body.n or 1)
+    headers = {"x-hyperfit-blocking": "on" if call.blocking else "off"}
+    prompt = "" if call.texts is None else state.tokenizer.decode(ids)
+    head = {"id": f"chatcmpl-{call.request_id}", "created": int(time.time()), "model": state.engine.model_id}
+    if body.stream:
+        generations = submit_all(state.engine, requests)
+        events = _events(body, prompt, generations, call, {**head, "object": "chat.completion.chunk"})
+        return EventStream(events, generations, headers)
+    results = await run_all(state.engine, requests, http.receive, call)
+    for result in results:
+        call.keep(prompt, result.finished.text)
+    answer = {
+        **head,
+        "object": "chat.completion",
+        "choices": [_choice(index, body, result) for index, result in enumerate(results)],
+        "usage": usage(call.prompt_tokens, call.new_tokens),
+    }
+    return json_response(answer, headers)
+
+
+def _choice(index: int, body: ChatRequest, result: Result) -> dict[str, Any]:
+    top = body.top_logprobs or 0
+    logprobs = {"content": [chat_logprob(token, top) for token in result.tokens]} if body.logprobs else None
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": without_stop(result.finished, body.stops)},
+        "logprobs": logprobs,
+        "finish_reason": finish_reason(result.finished),
+        "blocked_tokens": result.finished.blocked_tokens,
+    }
+
+
+async def _events(
+    body: ChatRequest, prompt: str, generations: list[Generation], call: Call, head: dict[str, Any]
+) -> AsyncIterator[bytes]:
+    def choice(index: int, delta: dict[str, str], logprobs: Any = None, **end: Any) -> bytes:
+        shown = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None, **end}
+        return event({**head, "choices": [shown]}, OPENAI)
+
+    texts = [VisibleText(body.stops) for _ in generations]
+    try:
+        for number in range(len(generations)):
+            yield choice(number, {"role": "assistant", "content": ""})
+        async for number, item in merged(generations, call):
+            if isinstance(item, Finished):
+                call.keep(prompt, item.text)
+                end = {"finish_reason": finish_reason(item), "blocked_tokens": item.blocked_tokens}
+                rest = texts[number].end(item)
+                yield choice(number, {"content": rest} if rest else {}, **end)
+                continue
+            text = texts[number].add(item)
+            logprobs = {"content": [chat_logprob(item, body.top_logprobs or 0)]} if body.logprobs else None
+            if text or logprobs:
+                yield choice(number, {"content": text}, logprobs)
+    except Refusal as refusal:
+        call.error = refusal.message
+        yield event(refusal.body(openai=True), OPENAI)
+        return
+    if body.wants_usage:
+        yield event({**head, "choices": [], "usage": usage(call.prompt_tokens, call.new_tokens)}, OPENAI)
+    yield DONE

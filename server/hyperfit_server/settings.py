@@ -1,0 +1,97 @@
+"""What a server allows, and how many tokens a request gets."""
+
+from dataclasses import dataclass, field
+
+from .errors import Refusal
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for; larger ones are refused, never cut."""
+
+    max_total_tokens: int = 4096
+    """Prompt and new tokens together."""
+    max_input_tokens: int = 4095
+    max_new_tokens: int = 4095
+    max_prompts: int = 64
+    """Prompts in one request to /v1/completions."""
+    max_sequences: int = 128
+    """Generations that one request may start: its prompts times `best_of` or `n`."""
+    max_best_of: int = 8
+    """Also of `n`."""
+    max_stop_sequences: int = 16
+    max_top_n_tokens: int = 20
+    """Also of `logprobs` and `top_logprobs`."""
+    max_body_bytes: int = 4 << 20
+
+    def new_tokens(self, asked: int | None, input_tokens: int, default: int) -> int:
+        """How many tokens to generate after a prompt of `input_tokens`.
+
+        Args:
+            asked: by the request; None for `default`, or what there is room for.
+        Raises:
+            Refusal: "validation", if prompt, new tokens or both together are too many.
+        """
+        if input_tokens > self.max_input_tokens:
+            raise Refusal("validation", f"the prompt has {input_tokens} tokens, at most {self.max_input_tokens} fit")
+        room = self.max_total_tokens - input_tokens
+        if asked is None:
+            asked = min(default, self.max_new_tokens, max(room, 1))
+        if asked > self.max_new_tokens:
+            raise Refusal("validation", f"{asked} new tokens are asked for, at most {self.max_new_tokens} are given")
+        if asked > room:
+            raise Refusal(
+                "validation",
+                f"{input_tokens} tokens of the prompt and {asked} new ones are {input_tokens + asked}, "
+                f"at most {self.max_total_tokens} fit together",
+            )
+        return asked
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server answers."""
+
+    limits: Limits = field(default_factory=Limits)
+    has_index: bool = True
+    """Whether the engine has a citation index at all."""
+    blocking: bool = True
+    """Whether the citation blocker is used for a request that does not say."""
+    force_blocking: bool = False
+    """Refuse a request that asks to switch the blocker off."""
+    api_key: str | None = field(default=None, repr=False)
+    log_text: bool = False
+    """Write prompts and generated texts into the log."""
+
+    def block(self, header: str | None, given: bool | None) -> bool:
+        """Whether to use the blocker for a request.
+
+        Args:
+            header: X-Hyperfit-Blocking, "on" or "off".
+            given: the `blocking` of the body.
+        Raises:
+            Refusal: "forbidden" to switch it off where that is not allowed; "validation" for another header, for
+                header and body that contradict each other, and for switching it on where there is no index.
+        """
+        if header is not None:
+            word = header.strip().lower()
+            if word not in ("on", "off"):
+                raise Refusal("validation", f"X-Hyperfit-Blocking: {header[:20]!r}, expected on or off")
+            if given is not None and given != (word == "on"):
+                raise Refusal("validation", f"X-Hyperfit-Blocking is {word}, blocking is {str(given).lower()}")
+            given = word == "on"
+        if given is None:
+            return self.blocking
+        if given and not self.has_index:
+            raise Refusal(
+                "validation", "blocking: this server has no citation index; it was started with --no-blocking"
+            )
+        if not given and self.force_blocking:
+            raise Refusal("forbidden", "citation blocking cannot be switched off on this server (--force-blocking)")
+        return given
+
+
+def at_most(name: str, value: int, limit: int, unit: str = "") -> None:
+    """Refuse a parameter that is larger than the server allows."""
+    if value > limit:
+        raise Refusal("validation", f"{name} is {value}{unit}, at most {limit} are allowed here", name)

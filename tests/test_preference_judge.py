@@ -1,0 +1,222 @@
+"""`hyperfit judge` against a small HTTP server on loopback."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import preference_study as invented
+import pytest
+from typer.testing import CliRunner
+
+from hyperfit_eval.cli.main import app
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference.analysis import analyse
+from hyperfit_eval.preference.judge import KEY_VARIABLE, Judge, judge_from, run_judge
+from hyperfit_eval.preference.judge_answers import judge_path, looks_refused, parse_verdict, read_judges
+
+KEY = "key-that-must-not-be-written"
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Answers chat completions by a function of the request's body and its number, from 0."""
+
+    daemon_threads = True
+
+    def __init__(self, reply):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reply, self.seen, self.keys, self.lock = reply, [], set(), threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.server.lock:
+            number = len(self.server.seen)
+            self.server.seen.append(body)
+            self.server.keys.add(self.headers["authorization"])
+        status, answer = self.server.reply(body, number)
+        assert self.path == "/v1/chat/completions"
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.send_header("retry-after", "0")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    servers = []
+
+    def start(reply):
+        servers.append(Endpoint(reply))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def said(text, **choice):
+    return 200, {"model": "m-1", "choices": [{"message": {"content": text}, "finish_reason": "stop"} | choice]}
+
+
+def prefers_the_longer(body, number):
+    """A judge without side bias."""
+    first, second = (body["messages"][1]["content"].split(f"<{side}>\n")[1] for side in ("first", "second"))
+    first, second = first.split("\n</first>")[0], second.split("\n</second>")[0]
+    return said(f"Reasons.\n\nVerdict: {'FIRST' if len(first) > len(second) else 'SECOND'}")
+
+
+def judge(url, **settings):
+    return Judge(url, "m", "m", waits=(0.01, 0.01), **settings)
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("Verdict: FIRST", "first"),
+        ("It loops.\nverdict: second\n\n", "second"),
+        ("Verdict: EQUAL", "equal"),
+        ("FIRST", None),
+        ("Verdict: FIRST or SECOND", None),
+        ("Verdict: FIRST\nVerdict: SECOND", None),
+        ("Verdict: FIRST\nBut who knows?", None),
+        ("", None),
+    ],
+)
+def test_verdicts_are_read_strictly(reply, verdict):
+    assert parse_verdict(reply) == verdict
+
+
+def test_refusals():
+    assert looks_refused("I'm sorry, but I can't compare these.") and looks_refused("I cannot help with that.")
+    assert not looks_refused("The first is better.") and not looks_refused("Sorry texts, both.")
+
+
+def test_both_orders_and_one_verdict_for_a_pair(tmp_path, endpoint):
+    study = invented.written(tmp_path, models=("base",), contexts=3, check_rate=0.2)
+    server = endpoint(prefers_the_longer)
+    answers = run_judge(tmp_path, judge(server.url, api_key=KEY))
+    assert len(server.seen) == 2 * len(study.pairs) and server.keys == {f"Bearer {KEY}"}
+    assert server.seen[0]["temperature"] == 0 and server.seen[0]["model"] == "m"
+    verdicts = answers.verdicts()
+    for pair in study.pairs:
+        if len(pair.original_text) != len(pair.other_text):
+            first, second = pair.shown
+            assert verdicts[pair.id] == ("first" if len(first) > len(second) else "second")
+    assert KEY not in judge_path(tmp_path, "m").read_text() and KEY not in repr(judge(server.url, api_key=KEY))
+
+
+def test_contradictions_failures_and_refusals_are_counted_apart(tmp_path, endpoint):
+    study = invented.written(tmp_path, models=("base",), contexts=3, scenarios=[128])
+    replies = [
+        said("Verdict: FIRST"), said("Verdict: FIRST"),  # both times the first: follows the place
+        said("Verdict: EQUAL"), said("I like both."),
+        said("I'm sorry, but I can't do that."), said(None, message={"content": None, "refusal": "No."}),
+    ]  # fmt: skip
+    server = endpoint(lambda body, number: replies[number])
+    answers = run_judge(tmp_path, judge(server.url, parallel=1))
+    assert answers.counts() == {
+        "answers": 6, "verdict": 3, "unparsed": 1, "refused": 2, "pairs": 1, "contradictory": 1, "first_position": 100,
+    }  # fmt: skip
+    assert answers.verdicts() == {study.pairs[0].id: "equal"}
+    filtered = endpoint(lambda body, number: (400, {"error": {"code": "content_filter", "message": "Filtered."}}))
+    assert run_judge(tmp_path, Judge(filtered.url, "m", "other")).counts()["refused"] == 6
+
+
+def test_waits_and_tries_again(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    failures = {0: 429, 1: 503, 3: 500}
+    server = endpoint(
+        lambda body, number: (
+            (failures[number], {"error": {"message": "busy"}}) if number in failures else said("Verdict: EQUAL")
+        )
+    )
+    assert run_judge(tmp_path, judge(server.url, parallel=1)).counts()["verdict"] == 2
+    assert len(server.seen) == 5
+
+
+def test_goes_on_where_it_stopped(tmp_path, endpoint):
+    study = invented.written(tmp_path, models=("base",), contexts=3, scenarios=[128])
+
+    def reply(body, number):
+        return prefers_the_longer(body, number) if number < 4 else (500, b"down")
+
+    server = endpoint(reply)
+    with pytest.raises(
+        HyperfitError, match=r"status 500 \(down\), also after waiting; 4 answers are kept, the same com"
+    ):
+        run_judge(tmp_path, judge(server.url, parallel=1))
+    path = judge_path(tmp_path, "m")
+    path.write_bytes(path.read_bytes() + b'{"pair": "cut of')  # killed while it wrote
+    server.reply = prefers_the_longer
+    before = len(server.seen)
+    answers = run_judge(tmp_path, judge(server.url))
+    assert len(server.seen) - before == 2 and len(answers.rows) == 6
+    assert len(read_judges(tmp_path, study)[0].verdicts()) == 3
+    assert run_judge(tmp_path, judge(server.url)).counts()["answers"] == 6 and len(server.seen) - before == 2
+    with pytest.raises(HyperfitError, match="its answers were made with model 'm', not 'm2'; give another --name"):
+        run_judge(tmp_path, Judge(server.url, "m2", "m"))
+
+
+def test_errors_are_one_line_and_lose_nothing(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    nobody = judge("http://127.0.0.1:9/v1")
+    refusing = endpoint(lambda body, number: (401, {"error": {"message": f"Incorrect key: {KEY}"}}))
+    strange = endpoint(lambda body, number: (200, b"<html>hello"))
+    user = judge(refusing.url.replace("http://", "http://me:secret@"))
+    for asked, message in (
+        (nobody, r"http://127.0.0.1:9/v1: cannot be reached \(.*refused\), also after waiting; 0 answers are kept"),
+        (judge(refusing.url, api_key=KEY), rf"status 401 \(Incorrect key: \*\*\*\); set {KEY_VARIABLE}; 0 answers"),
+        (judge(strange.url), "its answer is no chat completion .*<html>hello.*; is it an OpenAI-compatible endpoint"),
+        (user, "http://127.0.0.1:[0-9]+/v1: status 401"),
+    ):
+        judge_path(tmp_path, "m").unlink(missing_ok=True)
+        started = time.monotonic()
+        with pytest.raises(HyperfitError, match=message) as error:
+            run_judge(tmp_path, asked)
+        assert "\n" not in str(error.value) and "secret" not in str(error.value)
+        assert time.monotonic() - started < 5
+    assert "secret" not in judge_path(tmp_path, "m").read_text()
+
+
+def test_settings(monkeypatch):
+    common = {"name": None, "parallel": 1, "timeout": 1.0}
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    made = judge_from("https://h/v1/", "m", body='{"max_tokens": null, "seed": 1}', **common)
+    assert made.request == {"temperature": 0, "seed": 1} and made.api_key == KEY and made.shown_url == "https://h/v1"
+    with pytest.raises(HyperfitError, match="--base-url localhost:8000: expected http:// or https://"):
+        judge_from("localhost:8000", "m", body=None, **common)
+    with pytest.raises(HyperfitError, match="--body: expected a JSON object without model, messages, stream and n"):
+        judge_from("http://h", "m", body='{"model": "x"}', **common)
+
+
+def test_results_stay_apart_from_peoples(tmp_path, endpoint):
+    from hyperfit_eval.preference.store import Store
+
+    study = invented.written(tmp_path, models=("base",), contexts=4, scenarios=[128], check_rate=0.2)
+    server = endpoint(prefers_the_longer)
+    arguments = ["judge", str(tmp_path), "--base-url", server.url, "--model", "m/1", "--name", "long", "--limit", "9"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "verdicts, 0 not parsed, 0 refusals;" in result.output
+    alone = analyse(tmp_path)
+    assert alone["human"]["all"] is None and list(alone["judges"]) == ["long"]
+    assert alone["judges"]["long"]["agreement_with_humans"]["pairs"] == 0
+    store = Store(tmp_path, study)
+    person = store.annotator(store.add_annotator("Ann")).id
+    for _ in range(3):
+        store.answer(person, store.next(person).pair, "first")
+    store.close()
+    both = analyse(tmp_path)
+    assert both["judges"]["long"]["preference"] == alone["judges"]["long"]["preference"]
+    assert both["human"]["all"]["annotations"] <= 3
+    assert "|by:judge:long|" in both["judges"]["long"]["preference"]["base"]["128"]["all"]["signature"]
+    assert 0 < both["judges"]["long"]["agreement_with_humans"]["pairs"] <= 3

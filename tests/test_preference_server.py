@@ -1,0 +1,224 @@
+"""The annotation server over HTTP: who may do what, what it tells, and many annotators at two processes."""
+
+import csv
+import io
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections import Counter
+
+import httpx
+import preference_study as invented
+import pytest
+from hyperfit_annotate.access import access_for
+from hyperfit_annotate.app import create_app
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from hyperfit_eval.cli.main import app as command
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference.store import Store
+from hyperfit_eval.preference.study import CHOICES, read_study
+
+TOKEN = "a-token-for-the-tests"
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path, invented.written(tmp_path, contexts=2, check_rate=0.1))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def client(store):
+    """Of a server that only this machine reaches."""
+    with TestClient(create_app(store, access_for("127.0.0.1", None)), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def public(store):
+    """Of a server with a token."""
+    with TestClient(create_app(store, access_for("0.0.0.0", TOKEN)), base_url="http://study.example") as client:
+        yield client
+
+
+def test_from_the_link_to_the_last_pair(client, store):
+    me = bearer(client.post("/api/join", json={"name": "Ann"}).json()["token"])
+    work = client.post("/api/next", headers=me).json()
+    assert (work["state"], work["done"], work["left"], work["name"]) == ("pair", 0, 8, "Ann")
+    assert set(work["pair"]) == {"id", "context", "first", "second"}  # nothing tells the sides apart
+    count = 0
+    while work["state"] == "pair":
+        pair = store.study.by_id[work["pair"]["id"]]
+        assert (work["pair"]["first"], work["pair"]["second"]) == pair.shown
+        body = {"pair": pair.id, "choice": "second", "seconds": 0.0}
+        work = client.post("/api/answer", headers=me, json=body).json()
+        count += 1
+    assert work["state"] == "finished" and work["left"] == 0 and work["done"] == count == len(store.answers())
+    again = client.post("/api/undo", headers=me).json()
+    assert again["pair"]["id"] == pair.id and again["done"] == count - 1
+    conflict = client.post("/api/answer", headers=me, json=body | {"pair": "0" * 16}).json()
+    assert conflict["notice"] == "Not counted: this pair was not given to you."
+    assert conflict["pair"]["id"] == pair.id
+
+
+def test_loopback_needs_no_invitation_and_takes_no_other_name(client):
+    assert client.post("/api/join", json={"name": "Ann"}).status_code == 200
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/api/admin/progress").status_code == 401
+
+
+def test_with_a_token_every_door_is_shut(public):
+    invitation = access_for("0.0.0.0", TOKEN).invitation
+    assert public.post("/api/join", json={"name": "Ann"}).status_code == 401
+    assert public.post("/api/join", json={"name": "Ann"}, headers=bearer("x")).status_code == 401
+    mine = public.post("/api/join", json={"name": "Ann"}, headers=bearer(invitation)).json()["token"]
+    for token in ("", invitation, mine, TOKEN[:-1]):
+        for path in ("progress", "export/csv"):
+            assert public.get(f"/api/admin/{path}", headers=bearer(token)).status_code == 401
+        assert public.post("/api/admin/annotators", json={"name": "B"}, headers=bearer(token)).status_code == 401
+    assert public.get("/api/admin/progress", headers=bearer(TOKEN)).json()["invitation"] == invitation
+    for path in ("next", "undo", "answer"):
+        for token in ("", invitation, TOKEN):
+            body = {"pair": "x", "choice": "first"}
+            assert public.post(f"/api/{path}", json=body, headers=bearer(token)).status_code == 401
+
+
+def test_access():
+    with pytest.raises(HyperfitError, match=r"--host 0.0.0.0: others can reach it, so a secret is needed: add --token"):
+        access_for("0.0.0.0", None)
+    with pytest.raises(HyperfitError, match="--token: 5 characters, expected 16 or more, hard to guess"):
+        access_for("127.0.0.1", "short")
+    assert access_for("::1", None).loopback and access_for("localhost", None).loopback
+    assert not access_for("127.0.0.1", TOKEN).loopback  # a proxy may stand before it
+    assert TOKEN not in repr(access_for("127.0.0.1", TOKEN))
+
+
+def test_files_and_headers(client):
+    for path, kind in (("/", "text/html"), ("/admin", "text/html"), ("/static/page.js", "text/javascript")):
+        response = client.get(path)
+        assert response.status_code == 200 and response.headers["content-type"].startswith(kind)
+        assert "script-src 'self'" in response.headers["content-security-policy"]
+    assert client.get("/static/..%2fapp.py").status_code == 404
+    assert client.post("/api/join", content=b"x" * 20_000).status_code == 413
+    assert client.post("/api/join", json={"name": ""}).json()["detail"] == "a name of 0 characters; expected 1 to 60"
+    assert client.post("/api/join", json={}).status_code == 422
+
+
+def test_admin_page_and_exports(public, store):
+    admin = bearer(TOKEN)
+    empty = public.get("/api/admin/export/dataset", headers=admin)
+    assert empty.json()["detail"] == "nothing was annotated yet, so there is no dataset"
+    people = [
+        public.post("/api/admin/annotators", json={"name": f"p{i}"}, headers=admin).json()["token"] for i in range(3)
+    ]
+    for token in people:
+        work = public.post("/api/next", headers=bearer(token)).json()
+        while work["state"] == "pair":
+            body = {"pair": work["pair"]["id"], "choice": "first", "seconds": 0.001}
+            work = public.post("/api/answer", headers=bearer(token), json=body).json()
+    study = public.get("/api/admin/progress", headers=admin).json()
+    assert (study["annotations"], study["wanted"], study["complete_pairs"], study["pairs"]) == (24, 24, 8, 8)
+    assert study["alpha"] == pytest.approx(1) and study["kappa"] == pytest.approx(1) and study["open"] == 0
+    assert study["by_model"] == {"base": 12, "hyper": 12} and study["hours_left"] == 0
+    assert [row["name"] for row in study["annotators"]] == ["p0", "p1", "p2"]
+    assert "prefer" not in str(study)  # who runs the study is not told how it comes out
+    rows = list(csv.DictReader(io.StringIO(public.get("/api/admin/export/csv", headers=admin).text)))
+    lines = public.get("/api/admin/export/jsonl", headers=admin).text.splitlines()
+    assert len(rows) == len(lines) == len(store.answers()) and {row["choice"] for row in rows} == {"first"}
+    archive = zipfile.ZipFile(io.BytesIO(public.get("/api/admin/export/dataset", headers=admin).content))
+    assert set(archive.namelist()) == {"README.md", "data/annotations.jsonl"}
+    assert "p0" not in archive.read("data/annotations.jsonl").decode()  # no names
+
+
+def test_command_refuses_in_one_line(tmp_path):
+    invented.written(tmp_path / "study")
+    for arguments, message in (
+        ([str(tmp_path / "none")], "none: no study there; make one with `hyperfit pairs"),
+        ([str(tmp_path / "study"), "--host", "0.0.0.0"], "--host 0.0.0.0: others can reach it"),
+        ([str(tmp_path / "study"), "--host", "192.0.2.1", "--token", TOKEN], "cannot be listened on"),
+    ):
+        result = CliRunner().invoke(command, ["annotate", *arguments])
+        assert isinstance(result.exception, HyperfitError) and message in str(result.exception)
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Two processes of `hyperfit annotate` over one study, with their addresses."""
+    invented.written(tmp_path, models=("base", "hyper"), contexts=15, scenarios=[128], check_rate=0.1)
+    arguments = [sys.executable, "-m", "hyperfit_eval.cli.main", "annotate", str(tmp_path), "--port", "0"]
+    started = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    yield [(process, process.stdout.readline().split()[-1]) for process in started]
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_fifty_annotators_at_two_processes_of_which_one_is_killed(servers, tmp_path):
+    """Every acknowledged answer is stored once, no pair gets more than three, and nobody sees a pair twice."""
+    clients = [
+        httpx.Client(base_url=address, timeout=60, limits=httpx.Limits(max_connections=60), trust_env=False)
+        for _, address in servers
+    ]
+    acknowledged, failures, lock, people = [], [], threading.Lock(), 50
+    ready = threading.Barrier(people)
+
+    def call(person, path, headers, body):
+        """At the annotator's server, or at the other one where that is gone."""
+        for number in (person % 2, 1 - person % 2):
+            try:
+                response = clients[number].post(path, headers=headers, json=body)
+                return response.raise_for_status().json()
+            except httpx.TransportError:
+                continue
+        raise AssertionError("both servers are gone")
+
+    def annotate(person):
+        try:
+            me = bearer(call(person, "/api/join", {}, {"name": f"p{person}"})["token"])
+            ready.wait()
+            seen = []
+            work = call(person, "/api/next", me, {})
+            while work["state"] != "finished":
+                if work["state"] == "waiting":
+                    time.sleep(0.05)
+                    work = call(person, "/api/next", me, {})
+                    continue
+                pair, choice = work["pair"]["id"], CHOICES[(person + len(seen)) % 3]
+                seen.append(pair)
+                work = call(person, "/api/answer", me, {"pair": pair, "choice": choice, "seconds": 0})
+                assert "notice" not in work
+                with lock:
+                    acknowledged.append((pair, f"p{person}", choice))
+                    if len(acknowledged) == 40:
+                        servers[0][0].kill()
+            assert len(seen) == len(set(seen))
+        except Exception as error:
+            failures.append(error)
+            ready.abort()
+
+    threads = [threading.Thread(target=annotate, args=(person,)) for person in range(people)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for client in clients:
+        client.close()
+    assert not failures
+    assert servers[0][0].wait(10) == -9
+    store = Store(tmp_path, read_study(tmp_path))
+    names = {person.id: person.name for person in store.annotators()}
+    stored = [(answer.pair, names[answer.annotator], answer.choice) for answer in store.answers()]
+    store.close()
+    assert sorted(stored) == sorted(acknowledged)
+    normal = {pair.id for pair in store.study.pairs if not pair.is_check}
+    assert Counter(pair for pair, _, _ in stored if pair in normal) == dict.fromkeys(normal, 3)

@@ -1,0 +1,211 @@
+"""The store: leases, last slots, undo, and what survives."""
+
+import sqlite3
+import threading
+from collections import Counter
+
+import preference_study as invented
+import pytest
+
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference import store as module
+from hyperfit_eval.preference.store import Conflict, Store, Taken
+from hyperfit_eval.preference.study import CHOICES
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock to turn by hand."""
+
+    class Clock:
+        now = 1000.0
+
+    monkeypatch.setattr(module.time, "time", lambda: Clock.now)
+    return Clock
+
+
+@pytest.fixture
+def make(tmp_path):
+    stores = []
+
+    def make(lease_seconds=60.0, **settings):
+        study = invented.written(tmp_path / "study", **settings) if not stores else stores[0].study
+        stores.append(Store(tmp_path / "study", study, lease_seconds))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def people(store, count):
+    return [store.annotator(store.add_annotator(f"person {i}")).id for i in range(count)]
+
+
+def test_by_hand_one_pair_for_three_people(make):
+    store = make(models=("base",), contexts=1, scenarios=[128])
+    (pair,) = store.study.pairs
+    a, b, c, d = people(store, 4)
+    assert [store.next(person).pair for person in (a, b, c)] == [pair.id] * 3
+    waiting = store.next(d)  # three hold the three slots
+    assert (waiting.pair, waiting.finished) == (None, False)
+    for person, choice in ((a, "first"), (b, "second"), (c, "equal")):
+        store.answer(person, pair.id, choice, seconds=1.0)
+        assert store.next(person).pair is None
+    assert store.next(d).finished
+    assert [(answer.annotator, answer.choice) for answer in store.answers()] == [
+        (a, "first"), (b, "second"), (c, "equal"),
+    ]  # fmt: skip
+    with pytest.raises(Conflict, match="this pair was not given to you"):
+        store.answer(d, pair.id, "first")
+
+
+def test_the_same_pair_until_it_is_answered_and_never_again(make):
+    store = make(contexts=3)
+    (a,) = people(store, 1)
+    seen = []
+    while (offer := store.next(a)).pair:
+        assert store.next(a) == offer  # a reload, or coming back after a pause
+        store.answer(a, offer.pair, "first")
+        seen.append(offer.pair)
+    assert sorted(seen) == sorted(pair.id for pair in store.study.pairs)
+    assert offer.finished and store.answered(a) == len(seen) == 12 and store.left_for(a) == 0
+
+
+def test_sending_twice_counts_once(make):
+    store = make()
+    (a,) = people(store, 1)
+    pair = store.next(a).pair
+    for _ in range(2):
+        store.answer(a, pair, "first")
+    with pytest.raises(Conflict, match="answered this pair already; undo that first"):
+        store.answer(a, pair, "second")
+    assert len(store.answers()) == 1
+    with pytest.raises(HyperfitError, match="choice 'best': expected first, second, equal"):
+        store.answer(a, pair, "best")
+
+
+def test_a_pair_left_open_goes_back(make, clock):
+    store = make(models=("base",), contexts=1, scenarios=[128], annotations=1)
+    (pair,) = store.study.pairs
+    a, b, c = people(store, 3)
+    assert store.next(a).pair == pair.id
+    assert store.next(b) == module.Offer(None)
+    clock.now += 61
+    assert store.open_count() == 0
+    assert store.next(b).pair == pair.id
+    with pytest.raises(Taken, match="this pair went back to the others while you were away"):
+        store.answer(a, pair.id, "first")
+    store.answer(b, pair.id, "second")
+    with pytest.raises(Taken):
+        store.answer(a, pair.id, "first")
+    assert store.next(a).finished and store.next(c).finished
+    assert [answer.annotator for answer in store.answers()] == [b]
+
+
+def test_late_but_nobody_took_it(make, clock):
+    store = make(models=("base",), contexts=1, scenarios=[128], annotations=1)
+    (pair,) = store.study.pairs
+    a, b = people(store, 2)
+    store.next(a)
+    clock.now += 61
+    assert store.next(a).pair == pair.id  # theirs again
+    assert store.next(b).pair is None
+    clock.now += 61
+    store.answer(a, pair.id, "first", seconds=1000)
+    assert store.answers()[0].seconds == 122  # no more than went by
+    assert store.next(b).finished
+
+
+def test_undo_is_a_row_of_its_own(make):
+    store = make()
+    (a,) = people(store, 1)
+    assert store.undo(a) is None
+    one = store.next(a).pair
+    store.answer(a, one, "first")
+    two = store.next(a).pair
+    assert store.undo(a) == one
+    assert store.next(a).pair == one and store.answers() == [] and store.undone() == 1
+    store.answer(a, one, "equal")
+    assert [answer.choice for answer in store.answers()] == ["equal"]
+    assert store.next(a).pair == two  # was open meanwhile, and stayed theirs
+    store.answer(a, two, "first")
+    assert [store.undo(a), store.undo(a)] == [two, one]
+    rows = sqlite3.connect(store.path)
+    assert [row[0] for row in rows.execute("SELECT choice FROM answers ORDER BY id")] == [
+        "first", "undo", "equal", "first", "undo", "undo",
+    ]  # fmt: skip
+    for change in ("DELETE FROM answers", "UPDATE answers SET choice = 'equal'"):
+        with pytest.raises(sqlite3.IntegrityError, match="answers are only appended"):
+            rows.execute(change)
+    assert rows.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    rows.close()
+
+
+def test_attention_checks_come_at_their_rate_and_need_no_slots(make):
+    store = make(contexts=40, sources=("fiction", "news"), check_rate=0.2, annotations=1)
+    a, b = people(store, 2)
+    checks = {pair.id for pair in store.study.pairs if pair.is_check}
+    assert len(checks) == 80
+    seen = []
+    for _ in range(200):
+        seen.append(store.next(a).pair)
+        store.answer(a, seen[-1], "first")
+    assert 20 < sum(pair in checks for pair in seen) < 62  # 40 expected, standard deviation 5.7
+    assert len(set(seen)) == 200
+    while pair := store.next(b).pair:  # checks that the first has answered are still there
+        store.answer(b, pair, "first")
+    answered = Counter(answer.pair for answer in store.answers())
+    assert max(answered[pair] for pair in checks) == 2
+    assert {answered[pair.id] for pair in store.study.pairs if not pair.is_check} == {1}
+
+
+def test_many_at_once_lose_and_duplicate_nothing(make):
+    """Threads over two connections, as in two processes; the server's test has real processes."""
+    stores = [make(models=("base", "hyper"), contexts=5), make()]
+    said, failures = [], []
+
+    def work(person, store):
+        try:
+            number = 0
+            while not (offer := store.next(person)).finished:
+                if offer.pair is None:
+                    continue
+                choice = CHOICES[(person + number) % 3]
+                store.answer(person, offer.pair, choice)
+                said.append((offer.pair, person, choice))
+                number += 1
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(person, stores[person % 2])) for person in people(stores[0], 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    stored = [(answer.pair, answer.annotator, answer.choice) for answer in stores[0].answers()]
+    assert sorted(stored) == sorted(said)
+    assert Counter(pair for pair, _, _ in stored) == {pair.id: 3 for pair in stores[0].study.pairs}
+
+
+def test_tokens_are_kept_as_hashes_alone(make):
+    store = make()
+    token = store.add_annotator("  Ann   Lee ")
+    assert store.annotator(token).name == "Ann Lee"
+    assert store.annotator("other") is None
+    assert token.encode() not in store.path.read_bytes()
+    for name in ("", "x" * 61):
+        with pytest.raises(HyperfitError, match=f"a name of {len(name)} characters; expected 1 to 60"):
+            store.add_annotator(name)
+
+
+def test_refused(tmp_path, make):
+    store = make()
+    (tmp_path / "other").mkdir()
+    other = invented.written(tmp_path / "other", contexts=2)
+    (tmp_path / "other" / "annotations.sqlite").write_bytes(b"no database at all, " * 100)
+    with pytest.raises(HyperfitError, match=r"annotations.sqlite: cannot be used .* is it whole, and on a local disk"):
+        Store(tmp_path / "other", other)
+    with pytest.raises(HyperfitError, match="answers to another study"):
+        Store(store.path.parent, other)
