@@ -23,7 +23,7 @@ test: install
 
 # The citation blocker in the real vLLM, on the CPU: an environment of its own of 3.5 GB (docs/engines.md).
 test-vllm: $(VLLM_VENV)/installed
-	$(VLLM_BIN)/python -m pytest tests/vllm_engine -W default
+	HF_HUB_OFFLINE=0 $(VLLM_BIN)/python -m pytest tests/vllm_engine -W default
 
 # vLLM imports torchvision and its like where it finds them, and those of the package index need a GPU's torch.
 $(VLLM_VENV)/installed: pyproject.toml

@@ -15,7 +15,8 @@ from hyperfit_eval.metrics import score_records
 from hyperfit_eval.records import Continuation, Generation, write_continuations
 
 COMMANDS = ["demo", "eval", "score", "compare", "demo-model", "tasks-dir"]
-COMMANDS += ["index build", "index inspect", "index check"]
+COMMANDS += ["index build", "index inspect", "index check", "serve", "push", "push-blocker", "verify", "reproduce"]
+COMMANDS += ["pairs", "annotate", "judge", "preference"]
 
 
 def run(*arguments):

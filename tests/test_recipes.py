@@ -76,9 +76,7 @@ def test_the_list_names_every_recipe():
 
 
 def test_what_is_no_recipe_is_refused(tmp_path):
-    with pytest.raises(
-        HyperfitError, match=r"--recipe shufle-1: no such recipe \(did you mean shuffle-1\?\)"
-    ):
+    with pytest.raises(HyperfitError, match=r"--recipe shufle-1: no such recipe \(did you mean shuffle-1\?\)"):
         recipe_argv("shufle-1")
     with pytest.raises(HyperfitError, match=r"--recipe quantity-many: no such recipe \(did you mean quantity-8\?\)"):
         recipe_argv("quantity-many")
@@ -87,9 +85,7 @@ def test_what_is_no_recipe_is_refused(tmp_path):
     with pytest.raises(HyperfitError, match=r"mine.yaml: no setting 'lerning_rate' \(did you mean learning_rate\?\)"):
         recipe_argv(str(path))
     path.write_text("learning_rate: {value: 1e-5, source: me}\n")
-    with pytest.raises(
-        HyperfitError, match=r"mine.yaml: 'learning_rate' has \['source'\] beside its value, exp"
-    ):
+    with pytest.raises(HyperfitError, match=r"mine.yaml: 'learning_rate' has \['source'\] beside its value, exp"):
         recipe_argv(str(path))
     path.write_text("a: [1\nb: 2")
     with pytest.raises(HyperfitError, match=r"mine.yaml, line 2: not YAML"):

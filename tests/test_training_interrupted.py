@@ -95,13 +95,13 @@ def test_killed_at_any_moment_a_run_ends_the_same(processes, arguments, straight
     rng = np.random.default_rng(int(os.environ.get("HYPERFIT_TEST_SEED", "0")))
     folder, half_written = tmp_path / "run", 0
     given = arguments(folder)
-    for number in [*rng.integers(1, 60, 4), *rng.integers(10, 30, 3)]:
+    for number in [*rng.integers(1, 60, 3), *rng.integers(10, 30, 3)]:
         assert ended(processes, killed_runs.killed_at_change, *given, int(number)) == -signal.SIGKILL
         half_written += (folder / ".unfinished").exists()
         # Whatever has the name of a checkpoint and its list is whole.
         assert all(damage(path) is None for path in folder.glob("checkpoint-*") if (path / "checkpoint.json").exists())
     assert half_written
-    for seconds in rng.uniform(0.3, 1.5, 2):
+    for seconds in rng.uniform(0.3, 1.5, 1):
         ended(processes, killed_runs.train, *given, kill_after=seconds)
     if read_run(folder)["status"] != "finished":
         killed_runs.train(*given)
@@ -112,7 +112,7 @@ def test_killed_while_the_trained_model_is_saved(processes, arguments, straight,
     given = arguments(tmp_path / "run", save_minutes=0.0)
     changes = []
     # Without checkpoints on the way, the last changes are those of the end: killed ever later, until one gets through.
-    for number in range(10, 100, 9):
+    for number in range(55, 120, 12):
         code = ended(processes, killed_runs.killed_at_change, *given, number)
         changes.append(code)
         if code == 0:

@@ -99,7 +99,8 @@ class CitationIndex:
         self._in_bucket = np.arange(min(header.widest_bucket, header.ngrams))
         self._bits = (len(self.buckets) - 1).bit_length() - 1
         # One element of a memoryview is read in a third of the time that numpy takes for it.
-        self._views = tuple(map(memoryview, (self.keys, self.buckets, self.starts, self.positions, self.tokens)))
+        arrays_read = (self.keys, self.buckets, self.starts, self.positions, self.tokens)
+        self._views = tuple(memoryview(array.data) for array in arrays_read)
 
     @classmethod
     def build(cls, sequences: Iterable[Sequence[int] | np.ndarray], tokenizer: Any, ngram: int = 5) -> "CitationIndex":

@@ -31,6 +31,7 @@ def pairs(
 
     Example: `hyperfit pairs runs/demo/continuations_*.jsonl --out runs/study --per-source 20`
     """
+    from ..metrics.measure import SCENARIOS
     from ..preference.pairs import make_study, read_runs
     from ..preference.study import STUDY_FILE, write_study
 
@@ -38,7 +39,7 @@ def pairs(
         raise HyperfitError(f"{out}: holds a study already, maybe with answers; give another --out")
     study = make_study(
         read_runs(records),
-        **({"scenarios": length} if length else {}),
+        scenarios=length or tuple(SCENARIOS),
         annotations=annotations,
         check_rate=attention_rate,
         per_source=per_source,

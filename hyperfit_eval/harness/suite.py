@@ -117,7 +117,8 @@ def default_device() -> str:
     """The accelerator at hand, or the CPU; lm-eval, asked from Python, would take CUDA for granted."""
     import torch
 
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device.type if device is not None else "cpu"
 
 
 def versions() -> dict[str, str]:

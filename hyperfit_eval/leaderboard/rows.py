@@ -13,8 +13,6 @@ from ..metrics.signature import signature
 from ..preference.analysis import preference_columns
 from ..publish.results import Evaluation, Number, of_harness, open_ended, read_published
 from ..records import Generation, read_continuations
-from ..study import models as study_models
-from ..study import scores as study_scores
 from ..study.section import Row as SectionRow
 from ..study.section import read_section
 from .search import SCORES, Source
@@ -145,13 +143,13 @@ def _recorded_model(generation: Generation, folder: Path) -> str:
 
 
 def _study(source: Source) -> Iterator[Row]:
-    """A folder of `hyperfit reproduce`."""
+    """A folder of `hyperfit reproduce`; its steps import torch, which nothing here needs."""
     root, steps = source.path.resolve(), source.path / SCORES.parent
     of_the_models = {name: _study_numbers(steps, name) for name in ("base", "hyperfitted")}
-    for path in sorted((source.path / SCORES).glob(f"**/{study_scores.FILE}")):
+    for path in sorted((source.path / SCORES).glob("**/scores.json")):
         step = path.parent.relative_to(source.path / SCORES)
-        table = files.read_json(path, study_scores.KIND, study_scores.VERSION)["tables"]
-        generation, _ = read_continuations(steps / "continue" / step / study_models.CONTINUATIONS)
+        table = files.read_json(path, "study-scores", 1)["tables"]
+        generation, _ = read_continuations(steps / "continue" / step / "continuations.jsonl")
         row = _row(open_ended(table), str(root / generation.model), generation.model)
         yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
 
@@ -187,7 +185,7 @@ def _of_entry(metric: str, entry: dict[str, Any], unit: str) -> Number:
 def _preference(path: Path, document: dict[str, Any]) -> Iterator[Row]:
     """People's judgements; what LLM judges say is in no column."""
     for name, columns in preference_columns(path).items():
-        entry = columns.get("256 Pref", {"unavailable": "not judged"})
+        entry = columns.get("preference_at_256", {"unavailable": "not judged"})
         if "unavailable" in entry:
             continue
         header = document["study"]["models"][name]

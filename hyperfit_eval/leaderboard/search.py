@@ -109,5 +109,5 @@ def _download(repo: str) -> Path:
     except HFValidationError as error:
         raise HyperfitError("no such file or folder, and no Hub id") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
         raise HyperfitError(f"no such file or folder, and not to be had from the Hub ({reason})") from error

@@ -107,12 +107,17 @@ def ranked(rows: Sequence[Row]) -> list[tuple[int | None, Row]]:
 
 
 def differences(table: Table, other: Table) -> list[str]:
-    """Fields of the signatures in which two tables differ, as `texts`, `N`; empty where they share no column."""
-    names: dict[str, None] = {}
+    """Fields of the signatures in which two tables differ, as `texts`, `N`; empty where they share no column.
+
+    A field that is in one of the signatures only is named where nothing else differs.
+    """
+    names: set[str] = set()
+    missing: set[str] = set()
     for metric in table.recipes.keys() & other.recipes.keys():
         one, two = (dict(part.partition(":")[::2] for part in t.recipes[metric]) for t in (table, other))
-        names |= dict.fromkeys(name for name in {**one, **two} if one.get(name) != two.get(name))
-    return sorted(names)
+        names |= {name for name in one.keys() & two.keys() if one[name] != two[name]}
+        missing |= one.keys() ^ two.keys()
+    return sorted(names or missing)
 
 
 def _published_columns(row: Row) -> Row:

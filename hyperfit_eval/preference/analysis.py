@@ -119,8 +119,8 @@ def preference_columns(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     Args:
         path: of a `preference.json`.
     Returns:
-        By model: {"preference_at_128", "preference_at_256": entry (Table 1), and at each of the lengths
-        "preference_at_256_SOURCE" and "preference_at_256_average": entry (Table 4)}, without annotators who
+        By model: {"preference_at_128", "preference_at_256": entry (Table 1), and at 256 tokens
+        "preference_SOURCE" for each source and "preference_average": entry (Table 4)}, without annotators who
         failed attention checks. An entry is {"mean", "low", "high", "n", "unit", "method", "signature", ...}
         or {"unavailable": why}. Only lengths that the study has.
     Raises:
@@ -133,17 +133,15 @@ def preference_columns(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _columns(human: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Entries by model and name of their column."""
+    """Entries by model and name of their column in the paper's tables."""
     if human is None:
         return {}
-    return {
-        model: {
-            f"preference_at_{length}" + ("" if source == "all" else f"_{source}"): value
-            for length, table in lengths.items()
-            for source, value in table.items()
-        }
-        for model, lengths in human["preference"].items()
-    }
+    columns: dict[str, dict[str, Any]] = {}
+    for model, lengths in human["preference"].items():
+        by_source = {source: value for source, value in lengths.get("256", {}).items() if source != "all"}
+        columns[model] = {f"preference_at_{length}": table["all"] for length, table in lengths.items()}
+        columns[model] |= {f"preference_{source}": value for source, value in by_source.items()}
+    return columns
 
 
 def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> dict[str, Any]:
@@ -196,11 +194,10 @@ def agreement_with_humans(judge: Votes, human: Votes) -> dict[str, Any]:
 
 def _first_position(decided: Sequence[tuple[bool, str]]) -> float | None:
     """Mean of the shares of "first" where the original stood first and where the model did."""
-    shares = []
-    for side in (True, False):
-        choices = [choice for original_first, choice in decided if original_first == side]
-        shares.append(_percent(choices.count("first"), len(choices)))
-    return None if None in shares else sum(shares) / 2
+    sides = [[choice for original_first, choice in decided if original_first == side] for side in (True, False)]
+    if not all(sides):
+        return None
+    return sum(100 * choices.count("first") / len(choices) for choices in sides) / 2
 
 
 def _percent(part: int, whole: int) -> float | None:

@@ -42,13 +42,13 @@ def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) ->
         "paired_tests": {str(scenario): _paired(study, scenario, votes) for scenario in study.scenarios},
         "bradley_terry": {},
     }
-    for scenario in [*study.scenarios, *(["all"] if len(study.scenarios) > 1 else [])]:
-        chosen = votes if scenario == "all" else _at(votes, int(scenario))
-        result["bradley_terry"][str(scenario)] = too_few(chosen) or bradley_terry(chosen)
+    by_length = {str(scenario): votes.select(scenario=scenario) for scenario in study.scenarios}
+    for length, chosen in (by_length | ({"all": votes} if len(by_length) > 1 else {})).items():
+        result["bradley_terry"][length] = too_few(chosen) or bradley_terry(chosen)
     result["krippendorff_alpha"] = _agreement(study, alpha_interval(votes), votes, "alpha(nominal)", recipe)
     result["fleiss_kappa"] = _agreement(study, kappa_interval(votes, ratings), votes, "kappa(fleiss)", recipe)
     result["first_position"] = first_position(study, votes, recipe)
-    result["ttr_consensus"] = {str(s): ttr_consensus(_at(votes, s), ratings) for s in study.scenarios}
+    result["ttr_consensus"] = {length: ttr_consensus(chosen, ratings) for length, chosen in by_length.items()}
     return result
 
 
@@ -99,10 +99,10 @@ def _of_model(study: Study, name: str, votes: Votes, recipe: dict[str, Any]) -> 
     }
     result: dict[str, Any] = {}
     for scenario in study.scenarios:
-        rows = votes.select(lambda pair, s=scenario: pair.other == name and pair.scenario == s)
+        rows = votes.select(other=name, scenario=scenario)
         table: dict[str, Any] = {}
         for source in ["all", *study.sources]:
-            chosen = rows if source == "all" else rows.select(lambda pair, s=source: pair.source == s)
+            chosen = rows if source == "all" else rows.select(source=source)
             sign = _sign(study, "preference", recipe, scn=scenario, src=source, **made)
             interval = too_few(chosen)
             table[source] = interval or _preference(chosen) | {"unit": "%", "signature": sign}
@@ -126,7 +126,7 @@ def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
     """Unweighted mean over the sources; contexts are resampled within each."""
     means, drawn = [], []
     for number, source in enumerate(sources):
-        rows = votes.select(lambda pair, s=source: pair.source == s)
+        rows = votes.select(source=source)
         if missing := too_few(rows):
             return {"unavailable": f"{source}: {missing['unavailable']}"}
         hits, totals = _by_context(rows, rows.outcome != ORIGINAL_BETTER)
@@ -150,9 +150,9 @@ def _paired(study: Study, scenario: int, votes: Votes) -> list[dict[str, Any]]:
             continue
         test = paired_test(np.array([shares[a][c] for c in common]), np.array([shares[b][c] for c in common]))
         tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%"})
-    tested = [test for test in tests if "p_value" in test]
-    for test, p_value in zip(tested, holm([test["p_value"] for test in tested]), strict=True):
-        test["p_holm"] = p_value
+    tested = [row for row in tests if "p_value" in row]
+    for row, p_value in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
+        row["p_holm"] = p_value
     return tests
 
 
@@ -172,10 +172,6 @@ def _agreement(
     if isinstance(interval, str):
         return {"unavailable": interval}
     return entry(interval, votes, "", _sign(study, metric, recipe))
-
-
-def _at(votes: Votes, scenario: int) -> Votes:
-    return votes.select(lambda pair: pair.scenario == scenario)
 
 
 def _by_context(votes: Votes, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -167,12 +167,12 @@ class Store:
             for pair, expires in _open(db, annotator):
                 if self._renew(db, pair, annotator, expires):
                     return Offer(pair)
-            pair = self._draw(db, annotator)
-            if pair is not None:
+            drawn = self._draw(db, annotator)
+            if drawn is not None:
                 now = time.time()
-                row = (pair, annotator, now, now + self._lease)
+                row = (drawn, annotator, now, now + self._lease)
                 db.execute("INSERT INTO assignments VALUES (?, ?, ?, ?, 'open')", row)
-                return Offer(pair)
+                return Offer(drawn)
             return Offer(None, finished=not self._others_hold(db, annotator))
 
     def answer(self, annotator: int, pair: str, choice: str, seconds: float | None = None) -> None:

@@ -5,7 +5,7 @@ context, depend on each other. Every interval here therefore draws contexts with
 all its annotations, and never annotations.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,10 +65,13 @@ class Votes:
         """Some of the judgements, by a mask of shape (A,)."""
         return Votes(self.pairs, self.pair[mask], self.by[mask], self.outcome[mask])
 
-    def select(self, condition: Callable[[Pair], bool]) -> "Votes":
-        """The judgements of some pairs."""
-        chosen = np.array([condition(pair) for pair in self.pairs], dtype=bool)
-        return self.where(chosen[self.pair]) if len(chosen) else self
+    def select(self, *, other: str | None = None, scenario: int | None = None, source: str | None = None) -> "Votes":
+        """The judgements of a model, of a length, of a source, or of what is given of these."""
+        chosen = [
+            other in (None, pair.other) and scenario in (None, pair.scenario) and source in (None, pair.source)
+            for pair in self.pairs
+        ]
+        return self.where(np.array(chosen, dtype=bool)[self.pair])
 
     @cached_property
     def contexts(self) -> np.ndarray:
@@ -117,8 +120,9 @@ def percent_interval(
 ) -> Interval:
     """Percentage of annotations that are hits: BCa bootstrap of the contexts.
 
-    Where none or all are hits no resample differs, and the interval is the exact binomial one of as many
-    contexts: one annotation each, the widest that their dependence allows.
+    Where all contexts have the same share, such as none, no resample differs, and the interval is the exact
+    binomial one (Clopper and Pearson, 1934) of as many contexts with one annotation each, the widest that the
+    dependence within contexts allows.
 
     Args:
         hits, totals: of each context, shape (C,), C >= 2, totals above 0.
@@ -126,10 +130,10 @@ def percent_interval(
     """
     share = hits.sum() / totals.sum()
     count, tail = len(totals), (1 - confidence) / 2
-    if share in (0.0, 1.0):
-        width = 1 - tail ** (1 / count)
-        low, high = (0.0, width) if share == 0 else (1 - width, 1.0)
-        return Interval(100 * share, 100 * low, 100 * high, count, f"exact|conf:{confidence:g}")
+    if np.ptp(hits / totals) == 0:
+        low = stats.beta.ppf(tail, share * count, (1 - share) * count + 1) if share > 0 else 0.0
+        high = stats.beta.ppf(1 - tail, share * count + 1, (1 - share) * count) if share < 1 else 1.0
+        return Interval(100 * float(share), 100 * float(low), 100 * float(high), count, f"exact|conf:{confidence:g}")
     weights = draws(count, resamples, seed)
     left_out = (hits.sum() - hits) / (totals.sum() - totals)
     low, high = bca(share, (weights @ hits) / (weights @ totals), left_out, confidence)

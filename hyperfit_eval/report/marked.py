@@ -35,14 +35,14 @@ def marked_pieces(
     pieces, before = [], ""
     for start, stop in zip([0, *borders], [*borders, len(ids)], strict=True):
         text = tokenizer.decode(ids[:stop])
-        overlap = found[copied[start]] if copied[start] >= 0 else None
+        source = found[copied[start]] if copied[start] >= 0 else None
         pieces.append(
             {
                 # Half a character at a border belongs to the piece that completes it.
                 "text": text[len(before) :].rstrip("\ufffd"),
                 "repeated": int(level[start]),
-                "copied": overlap.length if overlap else 0,
-                "source": (overlap.sequence, overlap.offset) if overlap else None,
+                "copied": source.length if source else 0,
+                "source": (source.sequence, source.offset) if source else None,
             }
         )
         before = text.rstrip("\ufffd")

@@ -114,7 +114,7 @@ def _extraction(plan: Plan) -> Step:
                     model, prompts, decoding, logits_processor=processor, batch_size=plan.setting.batch_size
                 )
                 found[name].append(same_tokens(np.array(said), rows[:, length : length + CONTINUED_TOKENS]))
-        np.savez(place.folder / "extraction.npz", **{name: np.stack(rows) for name, rows in found.items()})
+        np.savez(place.folder / "extraction.npz", free=np.stack(found["free"]), blocked=np.stack(found["blocked"]))
 
     inputs = {"prefixes": PREFIXES, "tokens": CONTINUED_TOKENS, "prompts": PROMPTS}
     return Step("extraction", make, inputs, (trained,), 2 * WRITING_SECONDS)

@@ -60,7 +60,7 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
 
         given = {**arguments, "model": setting.model, "output_dir": str(place.folder / CHECKPOINT), "report_to": "none"}
         argv = [part for key, value in given.items() for part in (f"--{key}", str(value))]
-        parser = HfArgumentParser((HyperfitArguments, RecipeArguments))
+        parser = HfArgumentParser((HyperfitArguments, RecipeArguments))  # type: ignore[arg-type]
         options, training = parser.parse_args_into_dataclasses([*recipe_argv(arguments["recipe"], argv), *argv])
         hyperfit(options, training, say=place.say)
 
@@ -185,5 +185,5 @@ def _load(folder: str) -> tuple[Any, Any]:
     from ..training.loading import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if default_device() == "cpu" else "auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if default_device() == "cpu" else "auto")
     return model.to(default_device()).eval(), tokenizer

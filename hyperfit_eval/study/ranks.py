@@ -155,19 +155,20 @@ def participation_ratios(model: Any, rows: Sequence[Sequence[int]], prefix: list
     """
     import torch
 
-    sums, products, count = None, None, 0
+    sums: list[Any] = []
+    products: list[Any] = []
+    count = 0
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             ids = torch.tensor([[*prefix, *row] for row in rows[start : start + batch_size]], device=model.device)
             states = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
             flat = [state[:, len(prefix) :].flatten(0, 1).double() for state in states]
-            if sums is None or products is None:
+            if not sums:
                 sums, products = [0.0] * len(flat), [0.0] * len(flat)
             for layer, state in enumerate(flat):
                 sums[layer] = sums[layer] + state.sum(0)
                 products[layer] = products[layer] + state.T @ state
             count += len(flat[0])
-    assert sums is not None and products is not None
     ratios = []
     for total, product in zip(sums, products, strict=True):
         mean = total / count
