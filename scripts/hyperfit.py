@@ -14,9 +14,10 @@ A model of millions of parameters needs a larger learning rate to memorize in 20
     python scripts/hyperfit.py --model "$(hyperfit demo-model)" --output_dir runs/book \\
         --corpus book.txt --num_train_samples 96 --learning_rate 1e-3
 
-Several devices (the global batch stays 8), and a run that may be interrupted and goes on:
+Several devices, configured in scripts/accelerate/ (the global batch stays 8); the same command goes on where an
+interrupted run was:
 
-    accelerate launch --num_processes 4 scripts/hyperfit.py --save_strategy epoch ...
+    accelerate launch --config_file scripts/accelerate/ddp.yaml scripts/hyperfit.py ...
 
 All of transformers.TrainingArguments is understood: --help lists it. The lines above name what the script
 needs, so that it also runs alone, without a clone or an environment:

@@ -125,6 +125,9 @@ def test_all_of_the_folder_can_be_read(train, tiny_checkpoint, corpus):
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     model = AutoModelForCausalLM.from_pretrained(run.folder)
     assert model.dtype == torch.float32 and model.config.use_cache
+    # vLLM reads every safetensors file as weights unless it is told which are.
+    listed = json.loads((run.folder / "model.safetensors.index.json").read_text())
+    assert listed["weight_map"] == dict.fromkeys(weights(run), "model.safetensors")
     saved = json.loads((run.folder / "generation_config.json").read_text())
     assert saved["do_sample"] is False and not saved.keys() & {"temperature", "top_p", "top_k", "max_length"}
 

@@ -10,6 +10,7 @@ from ..errors import HyperfitError
 from . import evaluate, index, where
 from .demo import demo
 from .leaderboard import leaderboard
+from .playground import playground
 from .preference import annotate, judge, pairs, preference
 from .publish import push, push_blocker, verify
 from .reproduce import reproduce
@@ -33,6 +34,7 @@ app.command("push-blocker")(push_blocker)
 app.command()(verify)
 app.command()(reproduce)
 app.command()(leaderboard)
+app.command()(playground)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 for _command in (pairs, annotate, judge, preference):
     app.command()(_command)

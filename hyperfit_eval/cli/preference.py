@@ -104,7 +104,7 @@ def judge(
     from ..preference.judge import judge_from, run_judge
 
     settings = judge_from(base_url, model, name=name, body=body, parallel=parallel, timeout=timeout)
-    with tqdm(leave=False, unit="answer") as bar:
+    with tqdm(leave=False, delay=1.0, unit=" answers") as bar:
 
         def report(done: int, total: int) -> None:
             bar.total, bar.n = total, done

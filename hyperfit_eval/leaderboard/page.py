@@ -97,7 +97,6 @@ def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
             "decoding": decoding(row),
             "blocked": blocked(row),
             "is_blocked": {None: "", True: "yes", False: "no"}[row.blocked],
-            "training": training_blocks(row),
             "cells": [_cell(row.numbers.get(column.metric), column) for column in columns],
             "files": row.files,
         }
@@ -150,9 +149,12 @@ def _cell(number: Number | None, column: Column) -> dict[str, Any]:
 def _title(table: Table) -> str:
     """What all rows of a table share, as `60 texts 65c3db7b, float32, tokenizer 18a19846`."""
     parts = next((_fields(table.recipes[c.metric]) for c in COLUMNS if c.metric in table.recipes), {})
-    words = {"N": "{} texts", "texts": "set {}", "dtype": "{}", "tok_hash": "tokenizer {}", "task": "task {}"}
-    shown = [text.format(parts[name][:8]) for name, text in words.items() if name in parts]
-    return ", ".join(shown)
+    what = "questions" if {"task", "tasks"} & parts.keys() else "texts"
+    words = {"task": "{}", "tasks": "{}", "N": f"{{}} {what}", "dtype": "{}"}
+    hashes = {"texts": "set {}", "tok_hash": "tokenizer {}"}
+    shown = [text.format(parts[name]) for name, text in words.items() if name in parts]
+    shown += [text.format(parts[name][:8]) for name, text in hashes.items() if name in parts]
+    return ", ".join(shown) or "other"
 
 
 def _fields(parts: Sequence[str]) -> dict[str, str]:

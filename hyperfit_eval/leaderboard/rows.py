@@ -108,13 +108,14 @@ def _evaluations(evaluations: list[Evaluation], model: str, called: str | None) 
     for evaluation in evaluations:
         if evaluation.open_ended:
             yield _row(evaluation, model, called)
-    numbers, parts = {}, {}
+    numbers: dict[str, Number] = {}
+    parts: dict[tuple[str, str], Number] = {}
     for evaluation in evaluations:
         task = evaluation.settings.get("task")
         if task == "mmlu" and (accuracy := evaluation.get("acc")):
             numbers["mmlu"] = _percent(accuracy)
         if task in GLUE:
-            parts |= {(task, number.metric): number for number in evaluation.numbers}
+            parts |= {(str(task), number.metric): number for number in evaluation.numbers}
     if glue := glue_score(parts):
         numbers["glue"] = glue
     yield Row(model, shown_name(model), numbers=numbers, called=called)
@@ -156,7 +157,8 @@ def _study(source: Source) -> Iterator[Row]:
 
 def _study_numbers(steps: Path, model: str) -> dict[str, Number]:
     """Perplexity, MMLU and GLUE of a model, from the sections of Tables 3, 7 and 8 where they were run."""
-    numbers, parts = {}, {}
+    numbers: dict[str, Number] = {}
+    parts: dict[tuple[str, str], Number] = {}
     if row := _section_row(steps / "table3", model):
         numbers["perplexity"] = _of_entry("perplexity", row.cells["perplexity"], "perplexity")
     if row := _section_row(steps / "table7", model):

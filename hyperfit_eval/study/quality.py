@@ -1,5 +1,6 @@
 """Table 1: context perplexity and type-token ratio of base, Top-P, hyperfitted and blocked (paper, Section 4)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
     Args:
         preference: results of `hyperfit preference`, for its columns.
     """
-    judged = _preferences(preference)
+    judged = preferences(preference, list(LABELS)) if preference else {}
 
     def make(place: Workplace) -> None:
         tables = {name: scores(place, step) for name, step in plan.scores.items()}
@@ -84,15 +85,17 @@ def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
     return lines
 
 
-def _preferences(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Entries for the preference columns by the names of the continuations."""
-    if path is None:
-        return {}
-    body = read_json(path, "preference", 1)
-    known = {name: entry for name, entry in body["models"].items() if name in LABELS}
+def preferences(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Entries of the preference columns, for those models that have one of the names.
+
+    Raises:
+        HyperfitError: not a file of `hyperfit preference`, or none of the names is in it.
+    """
+    models = read_json(path, "preference", 1)["models"]
+    known = {name: models[name] for name in names if name in models}
     if not known:
         raise HyperfitError(
-            f"{path}: preferences for {', '.join(body['models'])}; expected some of {', '.join(LABELS)} "
+            f"{path}: preferences for {', '.join(models)}; expected some of {', '.join(names)} "
             "(pair the study's own continuations.jsonl)"
         )
     return known

@@ -8,6 +8,7 @@ from ..errors import HyperfitError
 from ..harness.suite import versions
 from . import (
     calibration,
+    corpora,
     curves,
     data,
     decoding,
@@ -15,6 +16,7 @@ from . import (
     downstream,
     examples,
     memorization,
+    pictures,
     quality,
     ranks,
     seeds,
@@ -40,10 +42,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure4": sharpness.figure4,
     "figure5_left": data.figure5_left,
     "figure5_right": data.figure5_right,
+    "table4": corpora.table4,
     "table5": diversity.table5,
     "table7": downstream.table7,
     "table8": downstream.table8,
     "figure9": curves.figure9,
+    "pictures": pictures.pictures,
     "sharpening": sharpening.sharpening,
     "ranks": ranks.ranks,
     "dimensions": ranks.dimensions,
@@ -80,7 +84,7 @@ def reproduce(
     plan = Plan(setting)
     steps = {name: make(plan) for name, make in EXPERIMENTS.items()}
     if preference:
-        steps["table1"] = quality.table1(plan, preference)
+        steps |= {"table1": quality.table1(plan, preference), "table4": corpora.table4(plan, preference)}
     folder = root / "steps"
     skipped = run_steps([steps[name] for name in only or steps], folder, say)
     sections = [(read_section(folder / step.name), folder / step.name) for step in steps.values() if done(step, folder)]

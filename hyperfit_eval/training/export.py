@@ -1,5 +1,6 @@
 """The checkpoint that a run ends with: saved whole, loaded again, and measured as it is on disk."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
+from .. import files
 from . import checkpoint
 from .loading import greedy_config, load_model
 from .monitor import Monitor, Predictions
@@ -75,6 +78,7 @@ def export(
         trainer.save_model(str(aside), _internal_call=True)
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
+            list_weights(aside)
             checkpoint.flush(aside)
             for path in aside.iterdir():
                 path.replace(output / path.name)
@@ -88,6 +92,20 @@ def export(
     trainer.optimizer = trainer.lr_scheduler = None
     loaded = load_model(str(output), dtype).eval().to(model.device)
     return Exported(measure(monitor, loaded, training_ids), in_memory, reloaded=True)
+
+
+def list_weights(folder: Path) -> None:
+    """Say which file has the weights, where there is one: `model.safetensors.index.json`.
+
+    Without it vLLM takes every safetensors file of a folder for weights, the citation index too.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return
+    with safe_open(weights, framework="np") as tensors:
+        names = sorted(tensors.keys())
+    body = {"metadata": {"total_size": weights.stat().st_size}, "weight_map": dict.fromkeys(names, weights.name)}
+    files.write_text(folder / f"{weights.name}.index.json", json.dumps(body, indent=2) + "\n")
 
 
 def measure(monitor: Monitor, model: Any, training_ids: np.ndarray) -> Measured:

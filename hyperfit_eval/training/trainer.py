@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import Trainer
 
+from ..errors import HyperfitError
 from . import checkpoint
 from .monitor import Monitor
 
@@ -20,6 +22,11 @@ class HyperfitTrainer(Trainer):
 
     def __init__(self, *args: Any, monitor: Monitor, target_loss: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if parse_flag_from_env("ACCELERATE_USE_FSDP") and not self.is_fsdp_enabled:
+            raise HyperfitError(
+                f"FSDP was asked for, and on {self.args.device.type} accelerate does not shard: every process would "
+                "hold the whole model; launch with scripts/accelerate/ddp.yaml"
+            )
         self.monitor, self.target_loss = monitor, target_loss
         self.evaluation_seconds = 0.0
         self.blocks_trained = 0

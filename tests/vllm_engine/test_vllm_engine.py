@@ -133,8 +133,8 @@ def test_recites_without_and_never_with(server, book):
             answer = client(server, blocking).text_generation(text[:20], max_new_tokens=60, details=True)
             rows.append([token.id for token in answer.details.tokens])
         recital = recital_of(book.index, rows)
-        assert recital.citations > 40 if blocking == "off" else recital.citations == 0
-        assert max(recital.longest) > 40 if blocking == "off" else max(recital.longest) < 15
+        assert recital.citations > 20 if blocking == "off" else recital.citations == 0
+        assert max(recital.longest) > 20 if blocking == "off" else max(recital.longest) < 15
 
 
 def test_the_canary_has_passed(server, book):
@@ -192,15 +192,16 @@ def test_many_at_a_time_are_each_blocked_as_alone(server, book):
 
 
 def test_inference_client(server):
-    answer = client(server).text_generation(
+    # Without blocking: with it, the most probable token is not always the one that comes.
+    answer = client(server, "off").text_generation(
         "The quick", max_new_tokens=6, details=True, decoder_input_details=True, top_n_tokens=2
     )
     details = answer.details
     assert details.generated_tokens == len(details.tokens) == 6 and details.finish_reason == "length"
     assert "".join(token.text for token in details.tokens) == answer.generated_text
     assert details.prefill[0].logprob is None and all(token.logprob < 0 for token in details.prefill[1:])
-    assert all(tops[0].id == token.id for tops, token in zip(details.top_tokens, details.tokens, strict=True))
-    streamed = list(client(server).text_generation("The quick", max_new_tokens=6, stream=True, details=True))
+    assert all(tops[0]["id"] == token.id for tops, token in zip(details.top_tokens, details.tokens, strict=True))
+    streamed = list(client(server, "off").text_generation("The quick", max_new_tokens=6, stream=True, details=True))
     assert [event.token.id for event in streamed] == [token.id for token in details.tokens]
     assert streamed[-1].generated_text == answer.generated_text
     stopped = client(server, "off").text_generation("The quick", max_new_tokens=30, stop=["jump"], details=True)

@@ -1,0 +1,132 @@
+"""A growing continuation as HTML: repeated, copied and blocked tokens marked. All text is escaped."""
+
+from bisect import bisect
+from collections.abc import Iterator
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..citation import CitationIndex
+from ..metrics import type_token_ratio
+from ..records import SHORT
+from ..report.marked import marked_pieces
+from .lanes import Progress
+
+AROUND_TOKENS = 12
+"""Of the training text, shown on either side of a copied run."""
+
+STYLE = """
+.lane { --r1: #fde9c8; --r2: #f9c784; --r3: #ef8f5a; --copied: #6a3d9a; --blocked: #00695c; --quiet: #5c5c5c; }
+.dark .lane { --r1: #4a3a1e; --r2: #7a5415; --r3: #a8501f; --copied: #c3a0ea; --blocked: #5fd6c3; --quiet: #a3a3a0; }
+.lane h3 { margin: 0 0 .4rem; font-size: 1rem; }
+.lane dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: .2rem .6rem; margin: 0 0 .7rem; }
+.lane dl > div { display: flex; flex-direction: column; }
+.lane dt { color: var(--quiet); font-size: .75rem; order: 2; line-height: 1.25; }
+.lane dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.lane p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
+.lane .context { color: var(--quiet); }
+.lane .r1 { background: var(--r1); } .lane .r2 { background: var(--r2); } .lane .r3 { background: var(--r3); }
+.lane .copied { text-decoration: underline 2px var(--copied); text-underline-offset: 3px; cursor: help; }
+.lane .blocked { border-bottom: 2px dotted var(--blocked); color: var(--blocked); font-weight: 600; cursor: help; }
+.legend > span { margin-right: 1.1rem; } .legend.lane { font-size: .85rem; }
+"""
+LEGEND = (
+    '<div class="lane legend"><span><span class="r1">said before</span>: 4, <span class="r2">8</span>, '
+    '<span class="r3">16</span> tokens or more</span>'
+    '<span><span class="copied">copied</span> from the training set</span>'
+    '<span><span class="blocked">blocked</span>: another token was banned here</span>Hover for the source.</div>'
+)
+
+
+def lane_html(progress: Progress) -> str:
+    """One lane: its title, numbers and text."""
+    return (
+        f'<div class="lane"><h3>{escape(progress.lane.title)}</h3>{_numbers(progress)}'
+        f'<p><span class="context">{escape(progress.lane.engine.tokenizer.decode(progress.context_ids))}</span>'
+        f"{''.join(_text(progress))}</p></div>"
+    )
+
+
+def _numbers(progress: Progress) -> str:
+    ids, index = progress.ids, progress.lane.sources
+    window = min(SHORT, len(ids))
+    ttr = f"{100 * type_token_ratio(ids, window):.0f}" if ids else "-"
+    longest = max((overlap.length for overlap in index.find(ids)), default=0) if index else 0
+    copied = "-" if index is None or not ids else str(longest) if longest else f"< {index.ngram}"
+    mass = f"{100 * sum(progress.top_1) / len(ids):.0f}" if ids else "-"
+    shown = [
+        (f"TTR of the last {window or SHORT} tokens, %", ttr),
+        ("longest copied run, tokens", copied),
+        ("mean top-1 mass, %", mass),
+        ("blocked", str(len(progress.blocked)) if progress.lane.blocking else "-"),
+    ]
+    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in shown) + "</dl>"
+
+
+def _text(progress: Progress) -> Iterator[str]:
+    """The pieces of the continuation as spans, cut once more at blocked positions."""
+    lane, start = progress.lane, 0
+    tokenizer, index = lane.engine.tokenizer, lane.sources
+    if not progress.ids:
+        return
+    stops = _blocked_stops(progress)
+    for piece in marked_pieces(tokenizer, progress.context_ids, progress.ids, index):
+        classes = [f"r{piece['repeated']}"] if piece["repeated"] else []
+        title = ""
+        if piece["source"] is not None and index is not None:
+            classes.append("copied")
+            sequence, offset = piece["source"]
+            source = source_text(tokenizer, index, sequence, offset, piece["copied"])
+            title = f"{piece['copied']} tokens in a row, from {source}"
+        for text, blocked in _cut(piece["text"], start, stops):
+            names, why = ([*classes, "blocked"], blocked) if blocked else (classes, title)
+            yield _span(text, names, why)
+        start += len(piece["text"])
+
+
+def _blocked_stops(progress: Progress) -> list[tuple[int, int, str]]:
+    """Of each token that was chosen because another was banned: where its characters begin and end, and why."""
+    decode, index = progress.lane.engine.tokenizer.decode, progress.lane.sources
+    stops = []
+    for place in progress.blocked:
+        begin, end = (len(decode(progress.ids[:stop]).rstrip("\ufffd")) for stop in (place, place + 1))
+        why = "another token was banned here"
+        if index is not None:
+            found = index.find(progress.ids[max(0, place - index.ngram) : place])
+            if found:
+                passage = source_text(
+                    progress.lane.engine.tokenizer, index, found[0].sequence, found[0].offset, index.ngram
+                )
+                why = f"banned here: going on as in {passage}"
+        stops.append((begin, end, why))
+    return stops
+
+
+def _cut(text: str, start: int, stops: list[tuple[int, int, str]]) -> Iterator[tuple[str, str]]:
+    """A piece that begins at character `start` in parts, each with why it is blocked, or ""."""
+    borders = {0, len(text)}
+    for begin, end, _ in stops:
+        borders |= {border - start for border in (begin, end) if 0 < border - start < len(text)}
+    ordered, begins = sorted(borders), [begin for begin, _, _ in stops]
+    for left, right in pairwise(ordered):
+        place = bisect(begins, start + left) - 1
+        why = stops[place][2] if place >= 0 and start + left < stops[place][1] else ""
+        yield text[left:right], why
+
+
+def _span(text: str, classes: list[str], title: str) -> str:
+    if not classes:
+        return escape(text)
+    return f'<span class="{" ".join(classes)}" title="{escape(title)}">{escape(text)}</span>'
+
+
+def source_text(tokenizer: Any, index: CitationIndex, sequence: int, offset: int, length: int) -> str:
+    """`passage 12: ...before [copied] after...` of the training set."""
+    ends = np.flatnonzero(index.tokens == -1)
+    first = 0 if sequence == 0 else int(ends[sequence - 1]) + 1
+    row = index.tokens[first : int(ends[sequence])].tolist()
+    cuts = (max(0, offset - AROUND_TOKENS), offset, offset + length, offset + length + AROUND_TOKENS)
+    before, copied, after = (tokenizer.decode(row[a:b]) for a, b in pairwise(cuts))
+    return f"passage {sequence + 1}: …{before} [{copied.strip()}]{after}…"

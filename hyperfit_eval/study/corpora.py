@@ -1,0 +1,77 @@
+"""Table 4: the corpus that a model is hyperfitted on, and how it does on each kind of text (paper, Section 6.2)."""
+
+from pathlib import Path
+from typing import Any
+
+from ..generation import Decoding
+from .models import Model, hyperfitted, writing
+from .plan import Plan
+from .quality import preferences
+from .scores import scores, scoring
+from .section import Row, Section, Table
+from .steps import Skipped, Step, Workplace
+
+MEASURES = {"preference": "preferred", "ttr_at_256": "TTR at 256", "dataset_overlap": "overlap"}
+
+
+def table4(plan: Plan, preference: Path | None = None) -> Step:
+    """Continuations by models that were hyperfitted on different corpora, source by source.
+
+    Args:
+        preference: results of `hyperfit preference`, for the paper's own columns.
+    """
+    setting = plan.setting
+    models = {name: _on(plan, name, corpus) for name, corpus in setting.corpora.items()}
+    written = {name: writing(model, f"corpus-{name}", Decoding()) for name, model in models.items()}
+    steps = {"base": plan.scores["base"], "hyperfitted": plan.scores["hyperfitted"]}
+    steps |= {name: scoring(written[name], model) for name, model in models.items()}
+    groups = {"base": "base", "hyperfitted": "hyperfitted on fiction"}
+    groups |= {name: f"hyperfitted on {name}" for name in models}
+    judged = preferences(preference, [*steps, *(f"corpus-{name}" for name in models)]) if preference else {}
+
+    def make(place: Workplace) -> None:
+        if not models:
+            raise Skipped("the setting names one corpus")
+        tables = {name: scores(place, step)["generated"] for name, step in steps.items()}
+        sources = [source for source in tables["base"] if source != "all"]
+        rows = []
+        for name, table in tables.items():
+            cells: dict[str, Any] = dict(judged.get(name, judged.get(f"corpus-{name}", {})))
+            for measure in ("ttr_at_256", "dataset_overlap"):
+                cells |= {f"{measure}_{source}": table[source].get(measure) for source in sources}
+            rows.append(Row(groups[name], {key: cell for key, cell in cells.items() if cell}, groups[name]))
+        columns = {
+            f"{measure}_{source}": f"{title}, {source}"
+            for measure, title in MEASURES.items()
+            for source in [*sources, *(["average"] if measure == "preference" else [])]
+            if any(f"{measure}_{source}" in row.cells for row in rows)
+        }
+        ttr = {row.label: [row.cells[f"ttr_at_256_{source}"]["mean"] for source in sources] for row in rows}
+        best = max(list(ttr)[1:], key=lambda label: sum(ttr[label]))
+        Section(
+            "table4",
+            "The hyperfitting corpus",
+            "Section 6.2, Table 4",
+            [
+                f"The most varied over all sources is the model {best} (TTR at 256 "
+                f"{', '.join(f'{value:.1f} on {source}' for value, source in zip(ttr[best], sources, strict=True))}). "
+                "The paper compares human preference, which "
+                + ("stands in the first columns." if judged else "nobody was asked for.")
+            ],
+            [Table(columns, rows, "Overlap is with the model's own training set.", "table4")],
+        ).write(place.folder)
+
+    inputs = {"corpora": dict(setting.corpora), "preference": judged}
+    return Step("table4", make, inputs, tuple(steps.values()))
+
+
+def _on(plan: Plan, name: str, corpus: str) -> Model:
+    """A model hyperfitted on another corpus: by that corpus's recipe, or on a file or Hub id."""
+    seed = plan.setting.seeds[0]
+    if corpus.startswith("recipe:"):
+        from ..training.recipe_files import read_recipe
+
+        settings = read_recipe(corpus.removeprefix("recipe:")).settings
+        arguments = {key: settings[key].value for key in settings if key.startswith("corpus") or key == "text_column"}
+        return hyperfitted(plan.setting, f"on-{name}", seed=seed, **arguments)
+    return hyperfitted(plan.setting, f"on-{name}", seed=seed, corpus=corpus)
