@@ -16,7 +16,7 @@ from hyperfit_eval.records import Continuation, Generation, write_continuations
 
 COMMANDS = ["demo", "eval", "score", "compare", "demo-model", "tasks-dir"]
 COMMANDS += ["index build", "index inspect", "index check", "serve", "push", "push-blocker", "verify", "reproduce"]
-COMMANDS += ["pairs", "annotate", "judge", "preference"]
+COMMANDS += ["leaderboard", "playground", "pairs", "annotate", "judge", "preference"]
 
 
 def run(*arguments):

@@ -193,7 +193,8 @@ def test_many_at_a_time_are_each_blocked_as_alone(server, book):
 
 def test_inference_client(server):
     # Without blocking: with it, the most probable token is not always the one that comes.
-    answer = client(server, "off").text_generation(
+    free = client(server, "off")  # kept: its streams end with it
+    answer = free.text_generation(
         "The quick", max_new_tokens=6, details=True, decoder_input_details=True, top_n_tokens=2
     )
     details = answer.details
@@ -201,10 +202,10 @@ def test_inference_client(server):
     assert "".join(token.text for token in details.tokens) == answer.generated_text
     assert details.prefill[0].logprob is None and all(token.logprob < 0 for token in details.prefill[1:])
     assert all(tops[0]["id"] == token.id for tops, token in zip(details.top_tokens, details.tokens, strict=True))
-    streamed = list(client(server, "off").text_generation("The quick", max_new_tokens=6, stream=True, details=True))
+    streamed = list(free.text_generation("The quick", max_new_tokens=6, stream=True, details=True))
     assert [event.token.id for event in streamed] == [token.id for token in details.tokens]
     assert streamed[-1].generated_text == answer.generated_text
-    stopped = client(server, "off").text_generation("The quick", max_new_tokens=30, stop=["jump"], details=True)
+    stopped = free.text_generation("The quick", max_new_tokens=30, stop=["jump"], details=True)
     assert stopped.details.finish_reason == "stop_sequence" and stopped.generated_text.endswith("jump")
     sampled = [client(server).text_generation("The", max_new_tokens=8, do_sample=True, seed=7) for _ in range(2)]
     assert sampled[0] == sampled[1]
