@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/hyperfit demo
 
 test: install
-	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The citation blocker in the real vLLM, on the CPU: an environment of its own of 3.5 GB (docs/engines.md).
 test-vllm: $(VLLM_VENV)/installed

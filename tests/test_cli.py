@@ -125,3 +125,12 @@ def test_scores_refuse_a_broken_file_and_write_nothing(files, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {files[0]}, line 7: not JSON")
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_wrong_option_is_one_line_with_status_2():
+    done = hyperfit("serve", "--port", "x")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: Invalid value for '--port'") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith("; see hyperfit serve --help\n")
+    done = hyperfit("nonsense")
+    assert (done.returncode, done.stderr) == (2, "error: No such command 'nonsense'; see hyperfit --help\n")

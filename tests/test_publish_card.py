@@ -24,8 +24,8 @@ from hyperfit_eval.training.folder import read_run
 
 PUBLISHED = {
     "README.md", "citation_index.safetensors", "config.json", "generation_config.json", "history.jsonl", "history.png",
-    "model.safetensors", "recipe.yaml", "results.json", "run.json", "tokenizer.json", "tokenizer_config.json",
-    "training_block_fingerprints.jsonl",
+    "model.safetensors", "model.safetensors.index.json", "recipe.yaml", "results.json", "run.json", "tokenizer.json",
+    "tokenizer_config.json", "training_block_fingerprints.jsonl",
 }  # fmt: skip
 
 

@@ -72,14 +72,27 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a HyperfitError becomes one line and exit status 2."""
+    """Run the command line; whatever is wrong with what was typed becomes one line and exit status 2."""
     try:
-        app()
+        # Not standalone: Typer would draw a box of several lines around a wrong option.
+        status = app(standalone_mode=False)
     except HyperfitError as error:
         if os.environ.get("HYPERFIT_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        # The base class of Typer's own errors is click's or Typer's, by version.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "hyperfit"
+        print(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see {command} --help", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def pictures(plan: Plan) -> Step:
     seed = plan.setting.seeds[0]
     inputs = {"seed": seed, "epochs": PRETRAINING_EPOCHS}
     base = Step("images/base", lambda place: _pretrain(place, seed), inputs, seconds=SECONDS)
-    inputs = {"seed": seed, "images": HYPERFITTING_IMAGES, "learning_rate": LEARNING_RATE}
-    trained = Step("images/hyperfitted", lambda place: _hyperfit(place, base, seed), inputs, (base,), seconds=SECONDS)
+    of_run: dict[str, Any] = {"seed": seed, "images": HYPERFITTING_IMAGES, "learning_rate": LEARNING_RATE}
+    trained = Step("images/hyperfitted", lambda place: _hyperfit(place, base, seed), of_run, (base,), seconds=SECONDS)
 
     def make(place: Workplace) -> None:
         prompts = digit_tokens()[split_digits(seed).prompts]

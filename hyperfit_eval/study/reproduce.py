@@ -94,7 +94,7 @@ def reproduce(
 
 def _facts(setting: Setting) -> dict[str, str]:
     return {
-        "model": Path(setting.model).name if Path(setting.model).is_dir() else setting.model,
+        "model": setting.title or (Path(setting.model).name if Path(setting.model).is_dir() else setting.model),
         "weights": setting.model_fingerprint,
         "corpus": Path(setting.corpus).name if Path(setting.corpus).is_file() else setting.corpus,
         "recipe": ", ".join([setting.recipe, *(f"{name} {value}" for name, value in setting.training.items())]),

@@ -37,6 +37,8 @@ class Setting:
     limit: int | None = None
     """Questions of each task of MMLU and GLUE; None for all."""
     batch_size: int = 32
+    title: str = ""
+    """What the report calls the model; by default its folder or id."""
 
     @cached_property
     def model_fingerprint(self) -> str:
@@ -59,6 +61,7 @@ def demo_setting(quick: bool = False) -> Setting:
         seeds=(0,) if quick else (0, 1, 2),
         limit=5 if quick else 20,
         batch_size=60,
+        title="the demo model (5.9M parameters)",
     )
 
 

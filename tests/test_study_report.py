@@ -1,0 +1,111 @@
+"""A whole small study: the shipped model, six texts, one short hyperfitting run."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hyperfit_eval.cli.main import app
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.metrics import mean_interval
+from hyperfit_eval.study.models import CONTINUATIONS
+from hyperfit_eval.study.pictures import complete, repeated_share, split_digits
+from hyperfit_eval.study.reproduce import EXPERIMENTS, reproduce
+from hyperfit_eval.study.section import read_section
+from hyperfit_eval.study.setting import demo_setting, weights_fingerprint
+from hyperfit_eval.texts.contexts import TextSet
+
+ONLY = ["table1", "table2", "table3", "figure4", "ranks", "calibration", "table5", "seeds", "figure1"]
+
+
+@pytest.fixture(scope="module")
+def setting():
+    demo = demo_setting(quick=True)
+    texts = TextSet(demo.texts.passages[:6], demo.texts.dropped, demo.texts.origins)
+    training = {"num_train_samples": 8, "num_validation_samples": 2, "num_train_epochs": 3, "disable_tqdm": True}
+    return replace(demo, texts=texts, training=training)
+
+
+@pytest.fixture(scope="module")
+def study(setting, tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    lines = []
+    reproduce(setting, root, ONLY, say=lines.append)
+    return root, lines
+
+
+def test_tables_follow_from_the_continuations(study):
+    root, _ = study
+    rows = {row.group: row.cells for row in read_section(root / "steps" / "table1").tables[0].rows}
+    for name in ("base", "top_p", "hyperfitted", "blocked"):
+        lines = (root / "steps" / "continue" / name / CONTINUATIONS).read_text().splitlines()[1:]
+        ids = [json.loads(line)["generated_ids"] for line in lines]
+        expected = mean_interval([100 * len(set(row[-96:])) / 96 for row in ids])
+        assert rows[name]["ttr_at_256"]["mean"] == pytest.approx(expected.mean)
+        assert rows[name]["ttr_at_256"]["low"] == pytest.approx(expected.low)
+    assert rows["base"]["context_perplexity"] == rows["top_p"]["context_perplexity"]
+
+
+def test_the_reports_hold_what_was_measured_beside_the_paper(study):
+    root, _ = study
+    markdown, page = ((root / name).read_text() for name in ("report.md", "report.html"))
+    ttr = next(row.cells["ttr_at_256"] for row in read_section(root / "steps" / "table1").tables[0].rows[2:])
+    for text in (markdown, page):
+        assert f"{ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]" in text
+        assert "paper: TinyLlama (1.1B), hyperfitted" in text and "seeds: one seed" in text
+    assert "ttr|unit:ids|scn:256|len:224|win:96|N:6|ctx:32|" in markdown
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page), "nothing may come from outside the page"
+    assert str(root) not in markdown + page
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown):
+        assert (root / picture).is_file()
+
+
+def test_the_same_command_does_nothing_twice(study, setting):
+    root, lines = study
+    assert lines[0].startswith("[1/")
+    again = []
+    reproduce(setting, root, ONLY, say=again.append)
+    assert len(again) == 3 and "steps are done already" in again[0]
+    assert again[1:] == ["[1/1] seeds (about 1 s left)", "    skipped: one seed; the setting has no more"]
+
+
+def test_unknown_experiments_and_contradictions_are_one_line(setting, tmp_path):
+    with pytest.raises(HyperfitError, match="--only tabel2: no such experiment, did you mean table2; expected some of"):
+        reproduce(setting, tmp_path, ["tabel2"])
+    result = CliRunner().invoke(app, ["reproduce", "--model", "demo", "--corpus", "book.txt"])
+    assert "--model demo brings its own" in str(result.exception)
+    result = CliRunner().invoke(app, ["reproduce", "--model", "some/model"])
+    assert "--model some/model needs --corpus" in str(result.exception)
+    with pytest.raises(HyperfitError, match=r"no \.safetensors weights"):
+        weights_fingerprint(tmp_path)
+
+
+def test_every_experiment_is_documented():
+    page = (Path(__file__).parents[1] / "docs" / "study.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row)} >= set(EXPERIMENTS)
+
+
+def test_pictures_by_hand():
+    assert repeated_share([0, 1, 0, 1, 2, 3], run=2) == pytest.approx(100 * 2 / 6)
+    split = split_digits(0)
+    assert len({*split.pretraining, *split.hyperfitting, *split.prompts}) == 1400 + 128 + 200
+
+
+def test_completions_are_greedy_and_keep_what_was_given():
+    import torch
+    from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
+
+    torch.manual_seed(0)
+    config = ImageGPTConfig(vocab_size=9, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    model = ImageGPTForCausalImageModeling(config).eval()
+    images = torch.randint(0, 8, (3, 16), generator=torch.Generator().manual_seed(1)).numpy()
+    got = complete(model, images, batch_size=2)
+    assert (got[:, :4] == images[:, :4]).all() and got.shape == images.shape and got.max() < 8
+    rows = torch.from_numpy(got)
+    with torch.inference_mode():
+        logits = model(input_ids=torch.nn.functional.pad(rows[:, :-1], (1, 0), value=8)).logits[..., :8]
+    assert (logits.argmax(-1)[:, 4:] == rows[:, 4:]).all()
