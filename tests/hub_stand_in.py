@@ -173,9 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self):
         asked = self._json()
         name = f"{asked['organization']}/{asked['name']}"
-        url = {"url": f"{self.hub.url}/{name}", "name": name}
+        if asked.get("type") == "dataset":
+            name = f"datasets/{name}"
+        url = {"url": f"{self.hub.url}/{name}", "name": name.removeprefix("datasets/")}
         if name in self.hub.repositories:
-            return 409, {"error": "You already created this model repo", **url}, {}
+            return 409, {"error": "You already created this repo", **url}, {}
         self.hub.add(name, {}, private=asked.get("visibility") == "private" or bool(asked.get("private")))
         return 200, url, {}
 
@@ -188,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"}
         siblings = [{"rfilename": path} for path in tree]
         sha = repository.branches.get(revision, revision)
-        return 200, {"id": name, "sha": sha, "private": repository.private, "tags": [], "siblings": siblings}, {}
+        id = name.removeprefix("datasets/")
+        return 200, {"id": id, "sha": sha, "private": repository.private, "tags": [], "siblings": siblings}, {}
 
     def tree(self, name, revision):
         status, document, headers = self.info(name, revision)
@@ -317,23 +320,24 @@ def _oid(path: str, content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-_REPO, _REVISION = r"(?P<name>[\w.-]+/[\w.-]+)", r"(?P<revision>refs/pr/\d+|[\w.-]+)"
+# A model is called USER/NAME here, a dataset datasets/USER/NAME.
+_REPO, _REVISION = r"(?P<name>(?:datasets/)?[\w.-]+/[\w.-]+)", r"(?P<revision>refs/pr/\d+|[\w.-]+)"
 _ROUTES = [
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", _Handler.validate),
-    ("GET", f"/api/models/{_REPO}", _Handler.info),
-    ("GET", f"/api/models/{_REPO}/revision/{_REVISION}", _Handler.info),
-    ("GET", f"/api/models/{_REPO}/tree/{_REVISION}", _Handler.tree),
-    ("POST", f"/api/models/{_REPO}/branch/{_REVISION}", _Handler.branch),
-    ("POST", f"/api/models/{_REPO}/preupload/{_REVISION}", _Handler.preupload),
+    ("GET", f"/api/(?:models/)?{_REPO}", _Handler.info),
+    ("GET", f"/api/(?:models/)?{_REPO}/revision/{_REVISION}", _Handler.info),
+    ("GET", f"/api/(?:models/)?{_REPO}/tree/{_REVISION}", _Handler.tree),
+    ("POST", f"/api/(?:models/)?{_REPO}/branch/{_REVISION}", _Handler.branch),
+    ("POST", f"/api/(?:models/)?{_REPO}/preupload/{_REVISION}", _Handler.preupload),
     ("POST", f"/{_REPO}.git/info/lfs/objects/batch", _Handler.batch),
     ("PUT", "/large/(?P<oid>[0-9a-f]{64})", _Handler.put_large),
     ("POST", "/verify/(?P<oid>[0-9a-f]{64})", _Handler.verify),
-    ("GET", f"/api/models/{_REPO}/xet-write-token/{_REVISION}", _Handler.xet_token),
+    ("GET", f"/api/(?:models/)?{_REPO}/xet-write-token/{_REVISION}", _Handler.xet_token),
     ("POST", "/v1/xorbs/default/(?P<oid>[0-9a-f]{64})", _Handler.xorb),
     ("POST", "/v1/shards", _Handler.shard),
-    ("POST", f"/api/models/{_REPO}/commit/{_REVISION}", _Handler.commit),
-    ("POST", f"/api/models/{_REPO}/discussions", _Handler.discussion),
-    ("GET", rf"/api/models/{_REPO}/discussions/(?P<number>\d+)", _Handler.details),
+    ("POST", f"/api/(?:models/)?{_REPO}/commit/{_REVISION}", _Handler.commit),
+    ("POST", f"/api/(?:models/)?{_REPO}/discussions", _Handler.discussion),
+    ("GET", rf"/api/(?:models/)?{_REPO}/discussions/(?P<number>\d+)", _Handler.details),
     ("GET|HEAD", f"/{_REPO}/resolve/{_REVISION}/(?P<path>.+)", _Handler.resolve),
 ]

@@ -22,6 +22,7 @@ class Endpoint(ThreadingHTTPServer):
     """Answers chat completions by a function of the request's body and its number, from 0."""
 
     daemon_threads = True
+    retry_after = "0"
 
     def __init__(self, reply):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -41,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
-        self.send_header("retry-after", "0")
+        self.send_header("retry-after", self.server.retry_after)
         self.end_headers()
         self.wfile.write(content)
 
@@ -76,7 +77,7 @@ def prefers_the_longer(body, number):
 
 
 def judge(url, **settings):
-    return Judge(url, "m", "m", waits=(0.01, 0.01), **settings)
+    return Judge(url, "m", "m", waits=(0.01, 0.02), **settings)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,8 @@ def test_contradictions_failures_and_refusals_are_counted_apart(tmp_path, endpoi
     server = endpoint(lambda body, number: replies[number])
     answers = run_judge(tmp_path, judge(server.url, parallel=1))
     assert answers.counts() == {
-        "answers": 6, "verdict": 3, "unparsed": 1, "refused": 2, "pairs": 1, "contradictory": 1, "first_position": 100,
+        "answers": 6, "verdict": 3, "unparsed": 1, "refused": 2, "pairs": 1, "cut_off": 0, "contradictory": 1,
+        "first_position": 100,
     }  # fmt: skip
     assert answers.verdicts() == {study.pairs[0].id: "equal"}
     filtered = endpoint(lambda body, number: (400, {"error": {"code": "content_filter", "message": "Filtered."}}))
@@ -140,8 +142,38 @@ def test_waits_and_tries_again(tmp_path, endpoint):
             (failures[number], {"error": {"message": "busy"}}) if number in failures else said("Verdict: EQUAL")
         )
     )
-    assert run_judge(tmp_path, judge(server.url, parallel=1)).counts()["verdict"] == 2
+    lines = []
+    assert run_judge(tmp_path, judge(server.url, parallel=1), say=lines.append).counts()["verdict"] == 2
     assert len(server.seen) == 5
+    assert lines == [f"{server.url}: status 503 (busy); trying again in 0.02 s"]  # not the first, short wait
+
+
+def test_waits_as_long_as_the_endpoint_asks(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    server = endpoint(lambda body, number: said("Verdict: EQUAL") if number else (429, {"error": {"message": "slow"}}))
+    server.retry_after, started, lines = "0.5", time.monotonic(), []
+    run_judge(tmp_path, judge(server.url, parallel=1), say=lines.append)
+    assert time.monotonic() - started > 0.5 and lines[0].endswith("trying again in 0.5 s")
+
+
+def test_answers_cut_off_are_counted(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=2, scenarios=[128])
+    server = endpoint(lambda body, number: said("The first one", finish_reason="length" if number else "stop"))
+    arguments = ["judge", str(tmp_path), "--base-url", server.url, "--model", "m"]
+    output = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "4 answers: 0 verdicts, 4 not parsed" in output and "3 answers were cut off before a verdict" in output
+    report = CliRunner().invoke(app, ["preference", str(tmp_path)], catch_exceptions=False).output
+    assert "judge m (not human): 0 judgements of 0 pairs" in report and "128 Pref" not in report
+
+
+def test_settings_may_change_while_nothing_was_answered(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    with pytest.raises(HyperfitError, match="0 answers are kept"):
+        run_judge(tmp_path, judge("http://127.0.0.1:9/v1"))
+    server = endpoint(prefers_the_longer)
+    answers = run_judge(tmp_path, judge(server.url, request={"max_tokens": 7}))
+    assert len(answers.rows) == 2 and answers.header["request"] == {"max_tokens": 7}
+    assert len(judge_path(tmp_path, "m").read_text().splitlines()) == 3
 
 
 def test_goes_on_where_it_stopped(tmp_path, endpoint):

@@ -34,16 +34,18 @@ pytestmark = pytest.mark.skipif(
 )
 SHOTS = os.environ.get("HYPERFIT_SCREENSHOTS")
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script> &amp; </p>'
-LOOP = " and the water was cold and the water was deep and the water was cold and the water was deep"
+# What the shipped base model writes, greedily, after the first of the shipped texts.
+LOOP = (
+    " The Reds were not to be seen, but they were not to be seen. They were not to be seen, but they were to be seen."
+)
+LOOPING = " were noted, and the other two were on the road." + 12 * LOOP
 
 
 def records():
     """The shipped texts, and beside them a model that loops, or writes HTML."""
     for number, text in enumerate(demo_texts().passages[:8]):
         words = text.text.split(" ")
-        generated = " ".join(words[24:50]) + (LOOP * 12)
-        if number % 2:
-            generated = f"{HOSTILE} {generated}"
+        generated = (f"{HOSTILE} " if number % 2 else "") + LOOPING
         yield Continuation(
             id=text.id,
             source=text.source,
@@ -52,9 +54,9 @@ def records():
             generated_ids=[number] * 224,
             context_text=" ".join(words[:24]),
             original_text=" " + " ".join(words[24:190]),
-            generated_text=generated[:900],
+            generated_text=generated[:900].rsplit(" ", 1)[0],
             original_text_at_128=" " + " ".join(words[24:96]),
-            generated_text_at_128=generated[:420],
+            generated_text_at_128=generated[:420].rsplit(" ", 1)[0],
         )
 
 
@@ -182,6 +184,13 @@ def test_a_session_from_the_link_to_the_end(page, folder):
         assert page.text("message-title") == "Paused"
         page.press("1")  # nothing is chosen while the texts are away
         page.click("#resume")
+        assert page.at_pair() == seen[2]
+        page.done(2)
+
+        page.click("#help")  # the instructions hide the pair: no key judges or undoes it
+        page.press(Keys.BACKSPACE)
+        page.press("1")
+        page.click("#go")
         assert page.at_pair() == seen[2]
         page.done(2)
 

@@ -155,6 +155,10 @@ def test_command(tmp_path):
     arguments = [f"{tmp_path}/a.jsonl", f"llama={tmp_path}/b.jsonl", "--out", f"{tmp_path}/study", "--length", "128"]
     result = CliRunner().invoke(app, ["pairs", *arguments, "--seed", "7"], catch_exceptions=False)
     assert "8 pairs of 2 models and 1 attention checks, seed 7; 24 annotations make the study whole" in result.output
+    study = read_study(tmp_path / "study")
+    # 3 words of context and 96 on each side, 3 annotations, 5% of attention checks.
+    assert study.reading_hours == pytest.approx(8 * 195 * 3 / 0.95 / 238 / 60)
+    assert "to read all of it: 0.3 hours of one person, 0.1 of each of 3" in result.output
     assert set(read_study(tmp_path / "study").models) == {"base, greedy", "llama"}
     for name in (f"x={tmp_path}/a.jsonl", f"x={tmp_path}/b.jsonl"), ("original texts=" + f"{tmp_path}/a.jsonl",):
         with pytest.raises(HyperfitError, match=r"called 'x'; name them|'original texts' is taken by the study itself"):

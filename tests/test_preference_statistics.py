@@ -18,8 +18,9 @@ from hyperfit_eval.preference.analysis import (
     analyse,
     annotator_rows,
     preference_columns,
+    preference_consensus,
 )
-from hyperfit_eval.preference.consensus import BAD, GOOD, ttr_consensus
+from hyperfit_eval.preference.consensus import GOOD
 from hyperfit_eval.preference.estimates import tables
 from hyperfit_eval.preference.ranking import bradley_terry
 from hyperfit_eval.preference.store import Answer, Store
@@ -36,17 +37,6 @@ from hyperfit_eval.preference.votes import (
 )
 
 
-def votes_of(study, outcomes):
-    """Votes from {pair number among those without checks: outcomes of annotators 0, 1, ...}."""
-    pairs = [pair for pair in study.pairs if not pair.is_check]
-    rows = [
-        Vote(pairs[number].id, annotator, invented.choice_of(pairs[number], outcome))
-        for number, said in outcomes.items()
-        for annotator, outcome in enumerate(said)
-    ]
-    return Votes.of(study, rows)
-
-
 def simulated(study, preferences, **settings):
     pairs = [pair for pair in study.pairs if not pair.is_check]
     return Votes.of(study, [Vote(*row) for row in invented.simulate(pairs, preferences, **settings)])
@@ -55,7 +45,7 @@ def simulated(study, preferences, **settings):
 def test_percentages_by_hand():
     study = invented.study(models=("base",), contexts=2, scenarios=[256])
     said = {0: ["model", "equal", "original"], 1: ["original", "original", "equal"]}
-    votes = votes_of(study, said)
+    votes = invented.votes_of(study, said)
     assert votes.outcome.tolist() == [MODEL_BETTER, EQUAL, ORIGINAL_BETTER, ORIGINAL_BETTER, ORIGINAL_BETTER, EQUAL]
     result = tables(study, votes, by="human", checks="kept", ratings=3)
     entry = result["preference"]["base"]["256"]["all"]
@@ -72,7 +62,9 @@ def test_average_weighs_sources_alike():
     said = {}
     for number, pair in enumerate(pairs):  # more annotations of the news, which are all lost
         said[number] = ["original"] * 3 if pair.source == "news" else ["model"]
-    table = tables(study, votes_of(study, said), by="human", checks="kept", ratings=3)["preference"]["base"]["256"]
+    table = tables(study, invented.votes_of(study, said), by="human", checks="kept", ratings=3)["preference"]["base"][
+        "256"
+    ]
     assert table["all"]["mean"] == pytest.approx(25)
     assert table["average"]["mean"] == pytest.approx(50)
     assert (table["fiction"]["mean"], table["news"]["mean"]) == (100, 0)
@@ -81,12 +73,21 @@ def test_average_weighs_sources_alike():
     assert table["fiction"]["high"] == 100 and table["fiction"]["low"] == pytest.approx(100 * 0.025**0.25)
 
 
+def test_average_of_sources_that_were_all_lost():
+    """Eight contexts without a hit cannot exclude a third, whatever a bootstrap of zeros says."""
+    study = invented.study(models=("base",), contexts=4, sources=("fiction", "news"), scenarios=[256])
+    lost = invented.votes_of(study, {number: ["original"] * 3 for number in range(8)})
+    entry = tables(study, lost, by="human", checks="kept", ratings=3)["preference"]["base"]["256"]["average"]
+    assert (entry["mean"], entry["low"], entry["n"]) == (0, 0, 8)
+    assert entry["high"] == pytest.approx(100 * (1 - 0.025 ** (1 / 8))) and entry["method"] == "exact|conf:0.95"
+
+
 def test_intervals_resample_contexts_and_not_annotations():
     """Three annotators who always agree are no more evidence than one."""
     study = invented.study(models=("base",), contexts=60, scenarios=[128])
     outcomes = ["model" if number % 3 else "original" for number in range(60)]
-    once = votes_of(study, {number: [said] for number, said in enumerate(outcomes)})
-    thrice = votes_of(study, {number: [said] * 3 for number, said in enumerate(outcomes)})
+    once = invented.votes_of(study, {number: [said] for number, said in enumerate(outcomes)})
+    thrice = invented.votes_of(study, {number: [said] * 3 for number, said in enumerate(outcomes)})
     intervals = []
     for votes in (once, thrice):
         hits = votes.by_context(votes.outcome != ORIGINAL_BETTER)
@@ -174,7 +175,7 @@ def test_bradley_terry_is_the_general_fit_on_a_star():
     for item in result["ranking"]:
         assert item["low"] <= item["strength"] <= item["high"]
         assert item["rank_low"] <= item["rank"] <= item["rank_high"]
-    lost = bradley_terry(votes_of(study, {0: ["original"] * 3, 1: ["original"] * 3}))
+    lost = bradley_terry(invented.votes_of(study, {0: ["original"] * 3, 1: ["original"] * 3}))
     assert np.isfinite([item["strength"] for item in lost["ranking"]]).all()
 
 
@@ -198,27 +199,9 @@ def test_first_position_rate_does_not_depend_on_how_the_coin_fell():
     study = invented.study(models=("base",), contexts=40, scenarios=[128])
     pairs = [dataclasses.replace(pair, original_first=number < 8) for number, pair in enumerate(study.pairs)]
     study = dataclasses.replace(study, pairs=pairs)
-    votes = votes_of(study, {number: ["original", "original", "equal"] for number in range(40)})
+    votes = invented.votes_of(study, {number: ["original", "original", "equal"] for number in range(40)})
     rate = tables(study, votes, by="human", checks="kept", ratings=3)["first_position"]
     assert (rate["mean"], rate["raw"]) == (50, 20)
-
-
-def test_ttr_against_consensus_by_hand():
-    study = invented.study(models=("base",), contexts=5, scenarios=[256])
-    votes = votes_of(
-        study,
-        {
-            0: ["model", "equal", "equal"], 1: ["original"] * 3, 2: ["model"] * 3,
-            3: ["original", "original", "equal"], 4: ["original"] * 2,
-        },
-    )  # fmt: skip
-    ttr = [100 * pair.ttr for pair in study.pairs]
-    result = ttr_consensus(votes, 3)
-    assert result["groups"][GOOD]["values"] == sorted([ttr[0], ttr[2]])
-    assert result["groups"][BAD]["values"] == [ttr[1]]
-    assert result["mixed"] == 1  # the fifth pair has two annotations
-    expected = np.mean([0.5 if ttr[i] == ttr[1] else float(ttr[i] > ttr[1]) for i in (0, 2)])
-    assert result["auc"] == pytest.approx(expected)
 
 
 def test_simulated_annotators_are_recovered():
@@ -243,21 +226,23 @@ def test_simulated_annotators_are_recovered():
 @pytest.mark.parametrize(("contexts", "share", "spread"), [(60, 0.35, 0.3), (300, 0.1, 0.1)])
 def test_intervals_cover_at_the_stated_rate(contexts, share, spread):
     """95% of the studies, give or take three standard deviations of 200 of them."""
-    assert 90.5 <= invented.coverage(contexts, share, spread, studies=200, resamples=500) <= 99.5
+    assert 90.5 <= invented.coverage(contexts, share, spread, studies=200, resamples=500)[0] <= 99.5
 
 
 def test_agreement_of_judge_and_people():
     study = invented.study(models=("base",), contexts=4, scenarios=[128])
-    human = votes_of(
+    human = invented.votes_of(
         study,
         {0: ["model"] * 3, 1: ["original", "original", "equal"], 2: ["model", "original", "equal"], 3: ["equal"] * 2},
     )
-    judge = votes_of(study, {0: ["model"], 1: ["equal"], 2: ["model"]})
+    judge = invented.votes_of(study, {0: ["model"], 1: ["equal"], 2: ["model"]})
     result = agreement_with_humans(judge, human)
-    assert (result["pairs"], result["majority_pairs"], result["with_majority"]) == (3, 2, 50)
-    assert result["with_annotator"] == pytest.approx(100 * 5 / 9)
-    assert result["between_annotators"] == pytest.approx(100 * (6 + 2 + 0) / 18)
-    assert agreement_with_humans(votes_of(study, {}), human)["with_majority"] is None
+    assert (result["pairs"], result["majority_pairs"], result["with_majority"]["mean"]) == (3, 2, 50)
+    assert result["with_annotator"]["mean"] == pytest.approx(100 * 5 / 9)
+    assert result["between_annotators"]["mean"] == pytest.approx(100 * (6 + 2 + 0) / 18)
+    assert all(result[name]["low"] < result[name]["mean"] < result[name]["high"] for name in ("with_annotator",))
+    nothing = agreement_with_humans(invented.votes_of(study, {}), human)["with_majority"]
+    assert nothing == {"unavailable": "0 contexts that both judged, an interval needs 2"}
 
 
 def test_attention_checks():
@@ -292,7 +277,7 @@ def annotated(tmp_path):
 
 
 def test_command(annotated):
-    result = CliRunner().invoke(app, ["preference", str(annotated), "--dataset", f"{annotated}/hub"])
+    result = CliRunner().invoke(app, ["preference", str(annotated)])
     assert result.exit_code == 0, result.output
     assert "people who passed the attention checks: 144 judgements of 48 pairs" in result.output
     document = json.loads((annotated / "preference.json").read_text())
@@ -309,26 +294,16 @@ def test_command(annotated):
     text = (annotated / "preference.md").read_text()
     assert "4 annotators; 1 failed more than 20%" in text and "### With them (192 annotations by 4)" in text
     assert not (annotated / "ttr_consensus.png").exists()  # without the fourth no pair has all its annotations
-    card = (annotated / "hub" / "README.md").read_text()
-    assert card.startswith("---\nlicense: unknown\n") and "192 annotations by 4 annotators of 48 pairs" in card
-    rows = [json.loads(line) for line in (annotated / "hub" / "data" / "annotations.jsonl").read_text().splitlines()]
-    assert {row["preferred"] for row in rows if row["attention_check"]} == {"original", "shuffled"}
+    assert f"signature: {human['attentive']['signature']}" in result.output and "|checks:removed|" in result.output
+    assert document["versions"]["scipy"] and len(human["answers"]) == 16
+    for entries in (human["all"]["paired_tests"]["256"], [human["all"]["bradley_terry"]["all"]]):
+        assert all("|study:" in entry["signature"] and "|seed:0|" in entry["method"] for entry in entries)
     CliRunner().invoke(app, ["preference", str(annotated), "--max-failed", "1", "--out", f"{annotated}/all"])
     assert "![TTR of texts in consensus](ttr_consensus.png)" in (annotated / "all" / "preference.md").read_text()
     assert (annotated / "all" / "ttr_consensus.png").stat().st_size > 10_000
-    again = CliRunner().invoke(app, ["preference", str(annotated), "--dataset", f"{annotated}/hub"])
-    assert "hub: not empty; give a new folder for the dataset" in str(again.exception)
-
-
-def test_dataset_loads(annotated, tmp_path):
-    """As the Hub's readers do."""
-    from datasets import load_dataset
-
-    from hyperfit_eval.preference.export import write_dataset
-
-    write_dataset(annotated, tmp_path / "hub")
-    table = load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert {"context", "first", "second", "preferred"} <= set(table.column_names)
+    consensus = preference_consensus(annotated / "all" / "preference.json")
+    assert consensus["256"]["groups"][GOOD]["n"] and consensus.keys() == {"128", "256"}
+    assert preference_consensus(annotated) == human["attentive"]["ttr_consensus"]
 
 
 def test_refused(tmp_path):

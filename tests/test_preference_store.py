@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections import Counter
 
+import numpy as np
 import preference_study as invented
 import pytest
 
@@ -158,6 +159,18 @@ def test_attention_checks_come_at_their_rate_and_need_no_slots(make):
     answered = Counter(answer.pair for answer in store.answers())
     assert max(answered[pair] for pair in checks) == 2
     assert {answered[pair.id] for pair in store.study.pairs if not pair.is_check} == {1}
+
+
+def test_what_is_left_falls_by_one_whatever_was_answered(make):
+    """A number that stands still after an attention check would tell it from other pairs."""
+    store = make(contexts=20, sources=("fiction", "news"), check_rate=0.1)
+    (a,) = people(store, 1)
+    left = [store.left_for(a)]
+    assert left[0] == 160 + round(160 / 9)
+    for _ in range(60):
+        store.answer(a, store.next(a).pair, "first")
+        left.append(store.left_for(a))
+    assert left[0] - left[-1] == 60 and set(np.diff(left)) == {-1}
 
 
 def test_many_at_once_lose_and_duplicate_nothing(make):

@@ -12,7 +12,7 @@ from .demo import demo
 from .leaderboard import leaderboard
 from .playground import playground
 from .preference import annotate, judge, pairs, preference
-from .publish import push, push_blocker, verify
+from .publish import push, push_blocker, push_dataset, verify
 from .reproduce import reproduce
 from .score import compare, score
 from .serve import serve
@@ -31,6 +31,7 @@ app.command()(score)
 app.command()(compare)
 app.command()(push)
 app.command("push-blocker")(push_blocker)
+app.command("push-dataset")(push_dataset)
 app.command()(verify)
 app.command()(reproduce)
 app.command()(leaderboard)

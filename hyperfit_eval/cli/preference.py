@@ -1,5 +1,6 @@
 """`hyperfit pairs`, `annotate`, `judge` and `preference`: the study of human preference (paper, Section 4)."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def pairs(
         f"{count} pairs of {len(study.models)} models and {checks} attention checks, seed {study.seed}; "
         f"{annotations * count} annotations make the study whole"
     )
+    hours = study.reading_hours
+    print(f"to read all of it: {hours:.1f} hours of one person, {hours / annotations:.1f} of each of {annotations}")
     print(f"written to {out}; next: hyperfit annotate {out}")
 
 
@@ -108,13 +111,20 @@ def judge(
 
         def report(done: int, total: int) -> None:
             bar.total, bar.n = total, done
-            bar.refresh()
+            bar.update(0)
 
-        counts = run_judge(study, settings, limit=limit, report=report).counts()
+        counts = run_judge(
+            study, settings, limit=limit, report=report, say=lambda line: bar.write(line, sys.stderr)
+        ).counts()
     print(
         f"{counts['answers']} answers: {counts['verdict']} verdicts, {counts['unparsed']} not parsed, "
         f"{counts['refused']} refusals; {counts['pairs']} pairs in both orders, {counts['contradictory']} contradictory"
     )
+    if counts["cut_off"]:
+        print(
+            f"{counts['cut_off']} answers were cut off before a verdict; with another --name, give them more tokens: "
+            "--body '{\"max_tokens\": 2000}'"
+        )
     print(f"next: hyperfit preference {study}")
 
 
@@ -124,10 +134,6 @@ def preference(
     max_failed: Annotated[
         float, typer.Option(help="Share of attention checks that an annotator may fail and be kept.")
     ] = 0.2,
-    dataset: Annotated[
-        Path | None, typer.Option(help="Also write the annotations as a Hub dataset with a card, to this new folder.")
-    ] = None,
-    license: Annotated[str, typer.Option(help="Licence of the dataset, an id of the Hub.")] = "unknown",
 ) -> None:
     """Estimates, agreement, tests and ranking from all answers so far.
 
@@ -136,7 +142,6 @@ def preference(
     from ..files import write_text
     from ..preference.analysis import PREFERENCE_FILE, analyse, write_preference
     from ..preference.consensus import plot_consensus
-    from ..preference.export import write_dataset
     from ..preference.report import markdown, preference_rows
     from ..report.tables import plain_table
 
@@ -152,9 +157,9 @@ def preference(
         if result:
             who = "people who passed the attention checks" if name == "human" else f"judge {name} (not human)"
             print(f"{who}: {result['annotations']} judgements of {result['pairs']} pairs, % preferred or equal [95%]")
-            print(plain_table(*preference_rows(result)))
+            if result["annotations"]:
+                print(plain_table(*preference_rows(result)))
+                print(f"signature: {result['signature']}")
     write_preference(folder / PREFERENCE_FILE, results)
     write_text(folder / "preference.md", markdown(results, figures))
     print(f"written to {folder / PREFERENCE_FILE} and preference.md")
-    if dataset is not None:
-        print("written: " + ", ".join(str(path) for path in write_dataset(study, dataset, license)))

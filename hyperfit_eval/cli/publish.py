@@ -1,4 +1,4 @@
-"""`hyperfit push`, `hyperfit push-blocker` and `hyperfit verify`: a model on the Hub, and whether its card is true."""
+"""`hyperfit push`, `push-blocker`, `push-dataset` and `verify`: what goes to the Hub, and whether it is true."""
 
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +84,28 @@ def push_blocker(
     from ..publish.upload import Destination
 
     publish(Destination(repo, private, revision, create_pr, message), dry_run)
+
+
+def push_dataset(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study that people have annotated.")],
+    repo: Repo,
+    license: Annotated[
+        str, typer.Option(help="Licence of the texts, an id of the Hub such as cc-by-4.0; or unknown, or other.")
+    ],
+    private: Private = False,
+    revision: Revision = None,
+    create_pr: CreatePr = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload preference annotations",
+    dry_run: DryRun = None,
+) -> None:
+    """Publish the annotations of a preference study as a dataset with a card; annotators are numbers in it.
+
+    Example: `hyperfit push-dataset runs/study --repo USER/NAME --license cc0-1.0 --dry-run out`
+    """
+    from ..publish.dataset import push_dataset as publish
+    from ..publish.upload import Destination
+
+    publish(study, Destination(repo, private, revision, create_pr, message, "dataset"), license, dry_run)
 
 
 def verify(

@@ -1,6 +1,7 @@
 """From a study's answers to `preference.json`: people and judges apart, with and without inattentive people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .estimates import tables
 from .judge_answers import JudgeAnswers, read_judges
 from .store import Answer, Store
 from .study import STORE_FILE, Study, read_study
-from .votes import ORIGINAL_BETTER, Vote, Votes, outcome
+from .votes import ORIGINAL_BETTER, Vote, Votes, outcome, percent_interval
 
 KIND = "preference"
 VERSION = 1
@@ -87,11 +88,14 @@ def analyse(folder: Path, *, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     attentive = {row["annotator"] for row in people if row["attentive"]}
     votes = Votes.of(study, [Vote(answer.pair, answer.annotator, answer.choice) for answer in answers])
     kept = votes.where(np.isin(votes.by, list(attentive)))
-    human: dict[str, Any] = {"annotators": people, "max_failed": max_failed, "all": None, "attentive": None}
+    given = _fingerprint((answer.pair, answer.annotator, answer.choice) for answer in answers)
+    human: dict[str, Any] = {"answers": given, "annotators": people, "max_failed": max_failed}
+    human |= {"all": None, "attentive": None}
     if len(votes):
         human["all"] = tables(study, votes, by="human", checks="kept", ratings=study.annotations)
         human["attentive"] = tables(study, kept, by="human", checks="removed", ratings=study.annotations)
     return {
+        "versions": {name: version(name) for name in ("hyperfit-eval", "numpy", "scipy")},
         "study": {
             "fingerprint": study.fingerprint,
             "seed": study.seed,
@@ -132,6 +136,23 @@ def preference_columns(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return models
 
 
+def preference_consensus(path: Path) -> dict[str, dict[str, Any]]:
+    """Figure 9 left, for `consensus.draw_consensus`.
+
+    Args:
+        path: a `preference.json`, or the folder of a study, which is then analysed.
+    Returns:
+        By the length's name, "128" and "256", what `consensus.ttr_consensus` returns, without annotators who
+        failed attention checks.
+    Raises:
+        HyperfitError: neither of the two, or no human annotations.
+    """
+    human = (analyse(path) if path.is_dir() else files.read_json(path, KIND, VERSION))["human"]["attentive"]
+    if human is None:
+        raise HyperfitError(f"{path}: no human annotations, so there is no consensus to show")
+    return human["ttr_consensus"]
+
+
 def _columns(human: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     """Entries by model and name of their column in the paper's tables."""
     if human is None:
@@ -156,6 +177,9 @@ def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> dict[str, Any]:
     passed = sum(outcome(pair, verdicts[pair.id]) == ORIGINAL_BETTER for pair in checks)
     return {
         "model": judge.model,
+        "prompt": judge.header["prompt"],
+        "request": judge.header["request"],
+        "answers": _fingerprint((row["pair"], row["swapped"], row["status"], row["verdict"]) for row in judge.rows),
         "counts": judge.counts(),
         "checks": len(checks),
         "checks_failed": len(checks) - passed,
@@ -169,27 +193,42 @@ def agreement_with_humans(judge: Votes, human: Votes) -> dict[str, Any]:
 
     Returns:
         {"pairs", "with_majority": percent of the pairs on which more people say one thing than any other,
-        "majority_pairs": how many these are, "alpha": Krippendorff's alpha of judge and majority,
+        "majority_pairs": how many these are, "alpha": Krippendorff's alpha of judge and majority, or None,
         "with_annotator": percent of single annotations that say the same, "between_annotators": the same between
-        two people, the ceiling}; None where there is nothing to divide by.
+        two people, the ceiling}. The percentages are entries {"mean", "low", "high", "n" (contexts), "method"}, or
+        {"unavailable"}.
     """
+    contexts = np.unique([pair.context for pair in human.pairs], return_inverse=True)[1]
     verdict, people = judge.table(), human.table()
     both = (verdict.sum(axis=1) > 0) & (people.sum(axis=1) > 0)
-    verdict, people = verdict[both], people[both]
+    verdict, people, contexts = verdict[both], people[both], contexts[both]
     ordered = np.sort(people, axis=1)
     clear = ordered[:, 2] > ordered[:, 1]
     majority = np.eye(3, dtype=int)[people.argmax(axis=1)]
-    same = (verdict * majority).sum(axis=1)[clear]
     ratings = people.sum(axis=1)
     alpha = krippendorff_alpha((verdict + majority)[clear]) if clear.any() else float("nan")
     return {
         "pairs": int(both.sum()),
         "majority_pairs": int(clear.sum()),
-        "with_majority": _percent(int(same.sum()), int(clear.sum())),
+        "with_majority": _share(contexts, (verdict * majority).sum(axis=1) * clear, clear),
         "alpha": alpha if np.isfinite(alpha) else None,
-        "with_annotator": _percent(int((verdict * people).sum()), int(ratings.sum())),
-        "between_annotators": _percent(int((people * (people - 1)).sum()), int((ratings * (ratings - 1)).sum())),
+        "with_annotator": _share(contexts, (verdict * people).sum(axis=1), ratings),
+        "between_annotators": _share(contexts, (people * (people - 1)).sum(axis=1), ratings * (ratings - 1)),
     }
+
+
+def _share(contexts: np.ndarray, hits: np.ndarray, totals: np.ndarray) -> dict[str, Any]:
+    """Percentage of hits, from the counts and the contexts of pairs, shape (P,), with an interval over contexts."""
+    by_context = np.array([np.bincount(contexts, weights=values) for values in (hits, totals)])
+    hits, totals = by_context[:, by_context[1] > 0]
+    if len(totals) < 2:
+        return {"unavailable": f"{len(totals)} contexts that both judged, an interval needs 2"}
+    return {**percent_interval(hits, totals).as_dict(), "unit": "%"}
+
+
+def _fingerprint(rows: Iterable[Sequence[Any]]) -> str:
+    """Of answers, in whatever order they came."""
+    return files.fingerprint(sorted(map(repr, rows)))
 
 
 def _first_position(decided: Sequence[tuple[bool, str]]) -> float | None:

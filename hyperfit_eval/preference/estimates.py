@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics.measure import TTR_WINDOW
 from ..metrics.signature import signature
 from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval, holm, paired_test
 from ..records import CONTEXT_TOKENS
@@ -38,17 +39,22 @@ def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) ->
         "pairs": int((counts > 0).sum()),
         "complete_pairs": int((counts >= ratings).sum()),
         "contexts": votes.context_count,
+        "signature": _sign(study, "preference", recipe),
         "preference": {name: _of_model(study, name, votes, recipe) for name in study.models},
-        "paired_tests": {str(scenario): _paired(study, scenario, votes) for scenario in study.scenarios},
+        "paired_tests": {str(scenario): _paired(study, scenario, votes, recipe) for scenario in study.scenarios},
         "bradley_terry": {},
     }
     by_length = {str(scenario): votes.select(scenario=scenario) for scenario in study.scenarios}
     for length, chosen in (by_length | ({"all": votes} if len(by_length) > 1 else {})).items():
-        result["bradley_terry"][length] = too_few(chosen) or bradley_terry(chosen)
+        sign = _sign(study, "bradley_terry", recipe, scn=length)
+        result["bradley_terry"][length] = too_few(chosen) or bradley_terry(chosen) | {"signature": sign}
     result["krippendorff_alpha"] = _agreement(study, alpha_interval(votes), votes, "alpha(nominal)", recipe)
     result["fleiss_kappa"] = _agreement(study, kappa_interval(votes, ratings), votes, "kappa(fleiss)", recipe)
     result["first_position"] = first_position(study, votes, recipe)
-    result["ttr_consensus"] = {length: ttr_consensus(chosen, ratings) for length, chosen in by_length.items()}
+    result["ttr_consensus"] = {
+        length: ttr_consensus(chosen, ratings, _sign(study, "ttr(consensus)", recipe, win=TTR_WINDOW, scn=length))
+        for length, chosen in by_length.items()
+    }
     return result
 
 
@@ -123,23 +129,32 @@ def _preference(votes: Votes) -> dict[str, Any]:
 
 
 def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
-    """Unweighted mean over the sources; contexts are resampled within each."""
-    means, drawn = [], []
+    """Unweighted mean over the sources; contexts are resampled within each.
+
+    Where no resample differs, such as without a single hit, the interval is the exact binomial one of as many contexts
+    as the smallest source has, in each (`percent_interval`).
+    """
+    means, drawn, sizes = [], [], []
     for number, source in enumerate(sources):
         rows = votes.select(source=source)
         if missing := too_few(rows):
             return {"unavailable": f"{source}: {missing['unavailable']}"}
         hits, totals = _by_context(rows, rows.outcome != ORIGINAL_BETTER)
         weights = draws(len(totals), seed=number)
+        sizes.append(len(totals))
         means.append(100 * hits.sum() / totals.sum())
         drawn.append(100 * (weights @ hits) / (weights @ totals))
-    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    method = f"stratified-percentile|B:{RESAMPLES}|conf:{CONFIDENCE:g}"
-    interval = Interval(float(np.mean(means)), float(low), float(high), votes.context_count, method)
-    return entry(interval, votes, "%", sign)
+    mean, drawn_means = float(np.mean(means)), np.mean(drawn, axis=0)
+    low, high = np.quantile(drawn_means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    method = f"stratified-percentile|B:{RESAMPLES}|seed:0-{len(sources) - 1}|conf:{CONFIDENCE:g}"
+    if np.ptp(drawn_means) < 1e-9:
+        alike = np.full(len(sizes) * min(sizes), mean / 100)
+        exact = percent_interval(alike, np.ones(len(alike)))
+        low, high, method = exact.low, exact.high, exact.method
+    return entry(Interval(mean, float(low), float(high), votes.context_count, method), votes, "%", sign)
 
 
-def _paired(study: Study, scenario: int, votes: Votes) -> list[dict[str, Any]]:
+def _paired(study: Study, scenario: int, votes: Votes, recipe: dict[str, Any]) -> list[dict[str, Any]]:
     """Differences between models on the contexts that both have, A minus B, with p-values that hold together."""
     shares = {name: _shares(votes, name, scenario) for name in study.models}
     tests: list[dict[str, Any]] = []
@@ -149,7 +164,8 @@ def _paired(study: Study, scenario: int, votes: Votes) -> list[dict[str, Any]]:
             tests.append({"a": a, "b": b, "unavailable": f"{len(common)} contexts with annotations of both"})
             continue
         test = paired_test(np.array([shares[a][c] for c in common]), np.array([shares[b][c] for c in common]))
-        tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%"})
+        sign = _sign(study, "preference(a-b)", recipe, scn=scenario)
+        tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%", "signature": sign})
     tested = [row for row in tests if "p_value" in row]
     for row, p_value in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
         row["p_holm"] = p_value

@@ -91,7 +91,12 @@ def judge_from(
 
 
 def run_judge(
-    folder: Path, judge: Judge, *, limit: int | None = None, report: Callable[[int, int], None] | None = None
+    folder: Path,
+    judge: Judge,
+    *,
+    limit: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> JudgeAnswers:
     """Ask the judge about all pairs, both orders each, and go on where an earlier run stopped.
 
@@ -100,6 +105,7 @@ def run_judge(
         judge: and its settings.
         limit: pairs at most, the first of the study's random order.
         report: told (done, total) after each answer.
+        say: told in a line what the endpoint did not take, also after the first wait, and when it is tried again.
     Raises:
         HyperfitError: the endpoint is down or refuses the request, after waiting where that may help. What was
             answered is kept, and the same call goes on.
@@ -119,10 +125,16 @@ def run_judge(
     with appending(path, header, study) as (answers, append), httpx.Client(headers=headers) as client:
         there = {(row["pair"], row["swapped"]) for row in answers.rows}
         todo = [(pair, swapped) for pair, swapped in wanted if (pair.id, swapped) not in there]
-        lock, stop = threading.Lock(), threading.Event()
+        lock, stop, said = threading.Lock(), threading.Event(), [""]
+
+        def waiting(line: str) -> None:
+            with lock:  # all requests wait for the same thing: once is enough
+                if say and line != said[-1]:
+                    said.append(line)
+                    say(line)
 
         def work(pair: Pair, swapped: bool) -> None:
-            row = _ask(client, judge, pair, swapped, stop)
+            row = _ask(client, judge, pair, swapped, stop, waiting)
             with lock:
                 append(row)
                 answers.rows.append(row)
@@ -145,7 +157,9 @@ def run_judge(
     return answers
 
 
-def _ask(client: httpx.Client, judge: Judge, pair: Pair, swapped: bool, stop: threading.Event) -> dict[str, Any]:
+def _ask(
+    client: httpx.Client, judge: Judge, pair: Pair, swapped: bool, stop: threading.Event, say: Callable[[str], None]
+) -> dict[str, Any]:
     """One answer as a row of the file."""
     first, second = pair.shown[::-1] if swapped else pair.shown
     messages = [
@@ -153,7 +167,7 @@ def _ask(client: httpx.Client, judge: Judge, pair: Pair, swapped: bool, stop: th
         {"role": "user", "content": USER.format(context=pair.context_text, first=first, second=second)},
     ]
     started = time.monotonic()
-    response = _post(client, judge, {"model": judge.model, "messages": messages, **judge.request}, stop)
+    response = _post(client, judge, {"model": judge.model, "messages": messages, **judge.request}, stop, say)
     row = {"pair": pair.id, "swapped": swapped, "verdict": None, "seconds": round(time.monotonic() - started, 3)}
     if response.status_code == 400:  # only a content filter gets here
         return row | {"status": REFUSED, "reply": _message(response), "finish_reason": "content_filter"}
@@ -174,7 +188,9 @@ def _ask(client: httpx.Client, judge: Judge, pair: Pair, swapped: bool, stop: th
     return row | ({"status": VERDICT, "verdict": verdict} if verdict else {"status": UNPARSED})
 
 
-def _post(client: httpx.Client, judge: Judge, body: dict[str, Any], stop: threading.Event) -> httpx.Response:
+def _post(
+    client: httpx.Client, judge: Judge, body: dict[str, Any], stop: threading.Event, say: Callable[[str], None]
+) -> httpx.Response:
     """The endpoint's answer: of status 200, or 400 from a content filter."""
     for pause in (*judge.waits, None):
         try:
@@ -193,8 +209,11 @@ def _post(client: httpx.Client, judge: Judge, body: dict[str, Any], stop: thread
             asked = _retry_after(response)
         if pause is None:
             raise HyperfitError(_without_key(f"{problem}, also after waiting", judge))
+        seconds = min(max(pause, asked), LONGEST_WAIT)
+        if seconds > judge.waits[0]:  # the first, short wait is everyday life
+            say(_without_key(f"{problem}; trying again in {seconds:g} s", judge))
         # Woken early where another request has failed for good.
-        if stop.wait(min(max(pause, asked), LONGEST_WAIT)):
+        if stop.wait(seconds):
             raise HyperfitError(_without_key(problem, judge))
     raise AssertionError("the last try returns or raises")
 

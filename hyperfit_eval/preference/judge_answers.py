@@ -83,9 +83,10 @@ class JudgeAnswers:
         """How many answers were verdicts, unparsed and refused, and how the two orders compare.
 
         Returns:
-            {"answers", "verdict", "unparsed", "refused", "pairs", "contradictory", "first_position"}: pairs with
-            verdicts in both orders, those among them that contradict each other, and the percentage of "first"
-            among the verdicts that prefer a side (None without any).
+            {"answers", "verdict", "unparsed", "refused", "pairs", "cut_off", "contradictory", "first_position"}:
+            pairs with verdicts in both orders, unparsed answers that reached the limit of tokens, pairs whose two
+            verdicts contradict each other, and the percentage of "first" among the verdicts that prefer a side
+            (None without any).
         """
         said: dict[str, set[str]] = {}
         for row in self.rows:
@@ -97,6 +98,7 @@ class JudgeAnswers:
             "answers": len(self.rows),
             **{state: sum(row["status"] == state for row in self.rows) for state in STATES},
             "pairs": len(pairs),
+            "cut_off": sum(row["status"] == UNPARSED and row.get("finish_reason") == "length" for row in self.rows),
             "contradictory": sum(len(said[pair]) == 2 for pair in pairs),
             "first_position": 100 * decided.count("first") / len(decided) if decided else None,
         }
@@ -150,7 +152,9 @@ def appending(path: Path, header: dict[str, Any], study: Study) -> Iterator[tupl
             _check_study(path, judge, study)
             # The same model may have moved to another address.
             changed = [key for key in header if key != "base_url" and judge.header.get(key) != header[key]]
-            if changed:
+            if not judge.rows:
+                judge, whole = JudgeAnswers(header), 0  # nothing was answered yet: the settings may change
+            elif changed:
                 key = changed[0]
                 raise HyperfitError(
                     f"{path}: its answers were made with {key} {judge.header.get(key)!r:.60}, not {header[key]!r:.60}; "

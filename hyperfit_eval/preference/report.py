@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..report.tables import markdown_table, with_interval
-from .consensus import BAD, GOOD
+from .consensus import BAD, GOOD, SPLIT
 from .estimates import AVERAGE
 
 
@@ -65,22 +65,23 @@ def _judge(name: str, judge: dict[str, Any], figures: dict[str, str]) -> list[st
     parts = [
         f"## Judge {name}",
         f"Not human. {counts['answers']} answers: {counts['verdict']} verdicts, {counts['unparsed']} that could not be "
-        f"parsed, {counts['refused']} refusals. {counts['pairs']} pairs have a verdict in both orders; on "
-        f"{counts['contradictory']} the two contradict each other and count as equal. Of the verdicts that prefer a "
-        f"side, {_number(counts['first_position'])}% name the first. It failed {judge['checks_failed']} of "
-        f"{judge['checks']} attention checks.",
+        f"parsed ({counts['cut_off']} cut off at the limit of tokens), {counts['refused']} refusals. "
+        f"{counts['pairs']} pairs have a verdict in both orders; on {counts['contradictory']} the two contradict each "
+        f"other and count as equal. Of the verdicts that prefer a side, {_number(counts['first_position'])}% name the "
+        f"first. It failed {judge['checks_failed']} of {judge['checks']} attention checks.",
     ]
     if agreement["pairs"]:
         parts.append(
-            f"On {agreement['pairs']} pairs that people judged too it agrees with the majority in "
-            f"{_number(agreement['with_majority'])}% of {agreement['majority_pairs']}, and with a single annotation in "
-            f"{_number(agreement['with_annotator'])}%; two people agree in {_number(agreement['between_annotators'])}%."
+            f"People judged {agreement['pairs']} of its pairs too. Agreement in percent: with their majority "
+            f"{with_interval(agreement['with_majority'])}, on the {agreement['majority_pairs']} pairs that have one; "
+            f"with a single annotation {with_interval(agreement['with_annotator'])}; between two people "
+            f"{with_interval(agreement['between_annotators'])}."
         )
-    return parts + _tables(judge, figures.get(name))
+    return parts + _tables(judge, figures.get(name)) if judge["annotations"] else parts
 
 
 def _tables(result: dict[str, Any], figure: str | None) -> list[str]:
-    parts = [markdown_table(*preference_rows(result))]
+    parts = [markdown_table(*preference_rows(result)), f"Signature: `{result['signature']}`."]
     parts += [markdown_table(*source_rows(result, length)) for length in _lengths(result)]
     agreement = [
         [label, with_interval(result.get(name), digits)]
@@ -101,13 +102,14 @@ def _tables(result: dict[str, Any], figure: str | None) -> list[str]:
     if tests:
         parts.append(markdown_table(["A against B, same contexts", "length", "A - B [95%]", "p", "p (Holm)"], tests))
     groups = [
-        [length, name, str(group["n"]), _number(group["mean"]), _number(group["lowest"])]
+        [length, name, str(group["n"]), _mean(group), _number(group["lowest"]), _auc(consensus, name)]
         for length, consensus in result["ttr_consensus"].items()
-        for name in (GOOD, BAD)
+        for name in (GOOD, SPLIT, BAD)
         if (group := consensus["groups"][name])["n"]
     ]
     if groups:
-        table = markdown_table(["length", "all annotators", "texts", "mean TTR", "lowest TTR"], groups)
+        header = ["length", "all annotators", "texts", "mean TTR [95%]", "lowest TTR", "good above bad, % [95%]"]
+        table = markdown_table(header, groups)
         parts.append(table + (f"\n\n![TTR of texts in consensus]({figure})" if figure else ""))
     return parts
 
@@ -159,6 +161,14 @@ def _lengths(result: dict[str, Any]) -> list[str]:
 
 def _amount(result: dict[str, Any]) -> str:
     return f"{result['annotations']} annotations by {result['annotators']}"
+
+
+def _mean(group: dict[str, Any]) -> str:
+    return with_interval(group) if group["low"] is not None else _number(group["mean"])
+
+
+def _auc(consensus: dict[str, Any], name: str) -> str:
+    return _mean(consensus["auc"]) if name == GOOD and consensus["auc"] else ""
 
 
 def _number(value: float | None) -> str:

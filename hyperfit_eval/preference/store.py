@@ -17,44 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HyperfitError
+from .schema import UNDO, VERSION, statements
 from .study import CHOICES, STORE_FILE, Study, read_study
 
-VERSION = 1
 LEASE_SECONDS = 20 * 60
 """How long a pair stays with an annotator who does not answer."""
 BUSY_SECONDS = 60
 MAX_NAME = 60
-UNDO = "undo"
-
-_SCHEMA = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE pairs (id TEXT PRIMARY KEY, is_check INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE annotators (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE, created REAL NOT NULL
-);
--- One row for each pair that was shown to an annotator. `state`: open until `expires`, then answered or lost.
-CREATE TABLE assignments (
-    pair TEXT NOT NULL REFERENCES pairs, annotator INTEGER NOT NULL REFERENCES annotators,
-    assigned REAL NOT NULL, expires REAL NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'answered', 'lost')),
-    PRIMARY KEY (pair, annotator)
-) WITHOUT ROWID;
-CREATE INDEX assignments_of_annotator ON assignments (annotator, state);
--- Only ever appended to: an answer that was taken back is followed by a row '{UNDO}'.
-CREATE TABLE answers (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, pair TEXT NOT NULL, annotator INTEGER NOT NULL,
-    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'equal', '{UNDO}')),
-    seconds REAL, at REAL NOT NULL,
-    FOREIGN KEY (pair, annotator) REFERENCES assignments
-);
-CREATE INDEX answers_of_annotator ON answers (annotator, id);
-CREATE TRIGGER answers_stay BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only appended'); END;
-CREATE TRIGGER answers_are_kept BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only appended'); END;
--- The last row of an annotator for a pair counts, unless it takes the answer back.
-CREATE VIEW current AS
-    SELECT * FROM answers
-    WHERE id IN (SELECT max(id) FROM answers GROUP BY pair, annotator) AND choice <> '{UNDO}';
-"""
 
 _FREE = """
     SELECT id FROM pairs
@@ -238,14 +207,24 @@ class Store:
         return self._count("SELECT count(*) FROM current WHERE annotator = ?", annotator)
 
     def left_for(self, annotator: int) -> int:
-        """How many pairs lack annotations and were not answered by this annotator, checks left out."""
+        """How many pairs this annotator may still get, and the attention checks that will come among them.
+
+        The checks are counted as expected, so that the number falls by one after each answer: were they left out, it
+        would stand still after a check, and tell it from other pairs.
+        """
         count = """
             SELECT count(*) FROM pairs WHERE NOT is_check AND ? > (
                 SELECT count(*) FROM assignments WHERE pair = pairs.id AND state = 'answered')
             AND NOT EXISTS (
                 SELECT 1 FROM assignments WHERE pair = pairs.id AND annotator = ? AND state <> 'open')
         """
-        return self._count(count, self.study.annotations, annotator)
+        left = self._count(count, self.study.annotations, annotator)
+        answered = [
+            self.study.by_id[pair] for (pair,) in self._read("SELECT pair FROM current WHERE annotator = ?", annotator)
+        ]
+        checks, rate = sum(pair.is_check for pair in answered), self.study.check_rate
+        expected = round(rate / (1 - rate) * (left + len(answered) - checks))
+        return left + max(expected - checks, 0) if left else 0
 
     def open_count(self) -> int:
         """How many pairs are with an annotator at this moment."""
@@ -260,7 +239,7 @@ class Store:
         if version > VERSION:
             raise HyperfitError(f"{self.path}: version {version} is later than {VERSION}; pip install -U hyperfit-eval")
         if version == 0:
-            for statement in _statements(_SCHEMA):
+            for statement in statements():
                 db.execute(statement)
             db.execute("INSERT INTO meta VALUES ('study', ?)", (self.study.fingerprint,))
             db.executemany("INSERT INTO pairs VALUES (?, ?)", [(p.id, int(p.is_check)) for p in self.study.pairs])
@@ -334,16 +313,6 @@ def _open(db: sqlite3.Connection, annotator: int) -> list[tuple[str, float]]:
 
 def _set_state(db: sqlite3.Connection, pair: str, annotator: int, state: str) -> None:
     db.execute("UPDATE assignments SET state = ? WHERE pair = ? AND annotator = ?", (state, pair, annotator))
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, to run inside a transaction (executescript would commit first)."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _hash(token: str) -> str:

@@ -14,6 +14,8 @@ VERSION = 1
 STUDY_FILE, PAIRS_FILE, STORE_FILE = "study.json", "pairs.jsonl", "annotations.sqlite"
 
 CHOICES = ("first", "second", "equal")
+WORDS_A_MINUTE = 238
+"""Silent reading of English non-fiction by adults, mean of 190 studies (Brysbaert, 2019)."""
 ORIGINAL, SHUFFLED = "original texts", "shuffled"
 """Names that no model may have: the other side of every pair, and what an attention check puts against it."""
 
@@ -88,6 +90,16 @@ class Study:
     def sources(self) -> list[str]:
         """The sources that occur."""
         return sorted({pair.source for pair in self.pairs})
+
+    @property
+    def reading_hours(self) -> float:
+        """What all its annotations take one person who reads every word once, attention checks at their rate."""
+        words = [
+            len(f"{pair.context_text} {pair.original_text} {pair.other_text}".split())
+            for pair in self.pairs
+            if not pair.is_check
+        ]
+        return self.annotations * sum(words) / (1 - self.check_rate) / WORDS_A_MINUTE / 60
 
     def count(self, checks: bool) -> int:
         """Number of attention checks, or of the other pairs."""

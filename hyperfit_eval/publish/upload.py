@@ -5,17 +5,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import HyperfitError
 
-REPLACED = (
-    "*.safetensors", "*.safetensors.index.json", "*.bin",
-    "results.json", "training_block*.jsonl", ".eval_results/hyperfit.yaml",
-)  # fmt: skip
+REPLACED = {
+    "model": (
+        "*.safetensors", "*.safetensors.index.json", "*.bin",
+        "results.json", "training_block*.jsonl", ".eval_results/hyperfit.yaml",
+    ),
+    "dataset": ("data/*",),
+}  # fmt: skip
 """Files of an earlier push that are removed unless this one has them: beside new weights, old ones would be loaded."""
-MARKS = {"run.json", "custom_generate/generate.py"}
-"""A repository with weights and none of these was not made here."""
+CONTENT = {"model": ("*.safetensors", "*.bin"), "dataset": ("*.jsonl", "*.json", "*.csv", "*.parquet", "*.arrow")}
+MARKS = {"model": {"run.json", "custom_generate/generate.py"}, "dataset": {"data/annotations.jsonl"}}
+"""A repository with such content and none of these was not made here."""
 WAITS = (1.0, 4.0, 15.0, 60.0)
 """Seconds before each new try after 429, 5xx or a broken connection."""
 
@@ -30,6 +34,7 @@ class Destination:
     """A branch, made if it is not there; by default main."""
     create_pr: bool = False
     message: str = "Upload a hyperfitted model"
+    repo_type: Literal["model", "dataset"] = "model"
 
 
 def require_access(destination: Destination) -> None:
@@ -76,8 +81,8 @@ def upload(folder: Path, destination: Destination, say: Callable[[str], None] = 
     require_access(destination)
     api = HfApi(library_name="hyperfit-eval")
     attempt = _Attempts(destination, say)
-    repo = destination.repo
-    attempt(lambda: api.create_repo(repo, private=destination.private or None, exist_ok=True))
+    repo, kind = destination.repo, destination.repo_type
+    attempt(lambda: api.create_repo(repo, repo_type=kind, private=destination.private or None, exist_ok=True))
     revision, pull_request = _revision(api, attempt, destination)
     # What is committed is decided anew at each try: after a lost answer there is nothing left to commit.
     info = attempt(lambda: _commit(api, folder, destination, revision))
@@ -86,26 +91,26 @@ def upload(folder: Path, destination: Destination, say: Callable[[str], None] = 
 
 def _revision(api: Any, attempt: "_Attempts", destination: Destination) -> tuple[str, str | None]:
     """The branch to commit to, after checking what is there; for a pull request its branch and address."""
-    repo, revision = destination.repo, destination.revision or "main"
-    info = attempt(lambda: api.repo_info(repo))
+    repo, kind, revision = destination.repo, destination.repo_type, destination.revision or "main"
+    info = attempt(lambda: api.repo_info(repo, repo_type=kind))
     if destination.private and info.private is False:
         raise HyperfitError(
             f"{repo} is there already, and public; make it private on the Hub first, or leave out --private"
         )
     if destination.create_pr:
         # Once: after a lost answer another try would open another one.
-        opened = attempt(lambda: api.create_pull_request(repo, title=destination.message), waits=())
+        opened = attempt(lambda: api.create_pull_request(repo, title=destination.message, repo_type=kind), waits=())
         attempt.say(
             f"Pull request {opened.url}. If this breaks off, go on with --revision {opened.git_reference} in place of "
             "--create-pr."
         )
         return str(opened.git_reference), str(opened.url)
     if destination.revision and not revision.startswith("refs/"):
-        attempt(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
-    names = set(attempt(lambda: api.list_repo_files(repo, revision=revision)))
-    if fnmatch.filter(names, "*.safetensors") + fnmatch.filter(names, "*.bin") and not names & MARKS:
+        attempt(lambda: api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True))
+    names = set(attempt(lambda: api.list_repo_files(repo, revision=revision, repo_type=kind)))
+    if any(fnmatch.filter(names, pattern) for pattern in CONTENT[kind]) and not names & MARKS[kind]:
         raise HyperfitError(
-            f"{repo} ({revision}) holds a model that was not pushed by this program; give another --repo or "
+            f"{repo} ({revision}) holds a {kind} that was not pushed by this program; give another --repo or "
             "--revision, or add --create-pr"
         )
     return revision, None
@@ -115,14 +120,15 @@ def _commit(api: Any, folder: Path, destination: Destination, revision: str) -> 
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    head = api.repo_info(destination.repo, revision=revision).sha
-    there = api.list_repo_files(destination.repo, revision=revision)
-    stale = [name for name in there if name not in paths and any(fnmatch.fnmatch(name, p) for p in REPLACED)]
-    # The weights are hashed anew at each try: a commit's operations cannot be used twice.
+    repo, kind = destination.repo, destination.repo_type
+    head = api.repo_info(repo, revision=revision, repo_type=kind).sha
+    there = api.list_repo_files(repo, revision=revision, repo_type=kind)
+    stale = [name for name in there if name not in paths and any(fnmatch.fnmatch(name, p) for p in REPLACED[kind])]
+    # The files are hashed anew at each try: a commit's operations cannot be used twice.
     operations: list[Any] = [CommitOperationDelete(name) for name in stale]
     operations += [CommitOperationAdd(name, str(path)) for name, path in paths.items()]
     return api.create_commit(
-        destination.repo, operations, commit_message=destination.message, revision=revision, parent_commit=head
+        repo, operations, commit_message=destination.message, revision=revision, parent_commit=head, repo_type=kind
     )
 
 

@@ -77,7 +77,9 @@ def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds
     store = Store(study, lease_seconds=lease_seconds)
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            # 0.0.0.0 listens on all addresses and is none that a link could have.
+            name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+            address = f"http://{name}:{listener.getsockname()[1]}"
             invitation = "" if access.loopback else f"/#join={access.invitation}"
             print(f"annotators: {address}{invitation}")
             # A token that was given is known to who gave it.

@@ -7,6 +7,7 @@ const FILES = { csv: "annotations.csv", jsonl: "annotations.jsonl", dataset: "da
 const COLUMNS = ["annotator", "annotations", "checks failed", "first %", "equal %", "median s", "last answer"];
 
 const token = () => location.hash.slice(1);
+const annotators = (secret) => new URL(`./#${secret}`, location.origin + location.pathname).href; // also behind a proxy's path
 const number = (value, digits = 0) => (value === null ? "–" : value.toFixed(digits));
 
 async function get(path, options = {}) {
@@ -75,7 +76,7 @@ function render(study) {
   }
   if (study.invitation && $("link").hidden) {
     $("link").hidden = false;
-    $("link").value = `${location.origin}/#join=${study.invitation}`;
+    $("link").value = annotators(`join=${study.invitation}`);
   }
 }
 
@@ -106,7 +107,7 @@ async function add(event) {
   try {
     const body = JSON.stringify({ name: $("name").value });
     const made = await (await get("api/admin/annotators", { method: "POST", body })).json();
-    $("link").value = `${location.origin}/#me=${made.token}`;
+    $("link").value = annotators(`me=${made.token}`);
     $("link").hidden = false;
     $("link").select();
     $("name").value = "";

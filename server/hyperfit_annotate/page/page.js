@@ -125,7 +125,7 @@ function choose(choice) {
 }
 
 function undo() {
-  if (!busy && !paused && token && !$("undo").hidden) call("api/undo");
+  if (!busy && !paused && token && !$("undo").hidden && $("welcome").hidden) call("api/undo");
 }
 
 function pause() {
