@@ -4,7 +4,9 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import preference_study as invented
 import pytest
 from publish_fixtures import tiny_results_fixture, tiny_run_fixture  # noqa: F401
@@ -18,14 +20,17 @@ from hyperfit_eval.leaderboard.rows import Row, glue_score, read_rows, shown_nam
 from hyperfit_eval.leaderboard.search import Skipped, find
 from hyperfit_eval.leaderboard.tables import differences, ranked, recipe, tables
 from hyperfit_eval.metrics.score import score_records
+from hyperfit_eval.metrics.signature import prediction_signature
 from hyperfit_eval.preference.analysis import analyse, write_preference
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
-from hyperfit_eval.publish.results import Evaluation, Number, settings_of, write_results
+from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
+from hyperfit_eval.study.scores import distribution_entries
 from hyperfit_eval.study.section import Row as SectionRow
 from hyperfit_eval.study.section import Section, Table
+from hyperfit_eval.study.steps import Step, Workplace
 
 SETTINGS = "N:{n}|ctx:32|dec:{dec}|block:{block}|dtype:{dtype}|seed:0|texts:{texts}|tok_hash:{tok}|v:0.1.0"
 DEFAULTS = {"n": 60, "dec": "greedy", "block": "none", "dtype": "float32", "texts": "65c3", "tok": "18a1"}
@@ -215,6 +220,7 @@ def test_names_and_cells():
     assert shown_name("/home/ada/runs/book") == "…/runs/book"
     assert shown_name("ada/book") == "ada/book"
     assert decoding(row("a", 1.0, dec="sample(temperature=0.7,top_k=50)")) == "temperature 0.7, top-k 50"
+    assert decoding(row("a", 1.0, dec="sample(temperature=1.0,top_p=1.0,top_k=0,seed=0)")) == "temperature 1.0, seed 0"
     assert blocked(row("a", 1.0, block="5+cap24")) == "5-grams, cap24"
     assert blocked(row("a", 1.0)) == "no"
     assert blocked(Row("a", "a")) == ""
@@ -284,6 +290,29 @@ def test_lm_eval_results(tiny_results, tmp_path):
     assert sorted(blocked(one) for _, one in table.rows) == ["5-grams", "no"]
     assert {"ttr_at_256", "self_bleu_avg", "perplexity"} <= set(table.recipes)
     assert table.originals["ttr_at_256"].value > 0
+
+
+def test_perplexity_has_one_recipe_wherever_it_was_measured(tiny_results, tmp_path):
+    """By the lm-eval task, the demo and the study: else rows of one model would not join."""
+    sources, _ = find([str(tiny_results)])
+    by_task = next(one for source in sources for one in read_rows(source))
+    settings = by_task.settings
+    fields = {name: settings[name] for name in ("N", "dtype", "texts", "tok_hash")}
+    expected = prediction_signature("perplexity", **fields)
+    assert by_task.numbers["perplexity"].signature == expected
+    arrays = {"nll": np.ones((4, 256)), "entropy_bits": np.ones((4, 256)), "top_mass": np.ones((4, 256, 3))}
+    (tmp_path / "predict").mkdir()
+    np.savez(
+        tmp_path / "predict" / "predictions.npz", first_scored=0, dtype=settings["dtype"],
+        tokenizer=settings["tok_hash"], **arrays,
+    )  # fmt: skip
+    setting = SimpleNamespace(texts=SimpleNamespace(fingerprint=settings["texts"]))
+    place, step = Workplace(tmp_path, tmp_path, print), Step("predict", lambda place: None)
+    assert distribution_entries(setting, place, step)["perplexity"]["signature"] == expected
+    entry = {"mean": 5.0, "signature": "ttr|" + "|".join(f"{name}:{value}" for name, value in settings.items())}
+    table = {side: {"all": {"ttr_at_128": entry}} for side in ("generated", "original")}
+    by_demo = open_ended(table, {"perplexity": {"mean": 70.6}})
+    assert by_demo.get("perplexity").signature == expected
 
 
 def test_no_results_in_lm_evals_form_without_a_model(tmp_path):

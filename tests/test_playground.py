@@ -1,6 +1,7 @@
 """The playground: lanes that grow side by side, their HTML, and the page in a browser."""
 
 import asyncio
+import gc
 import re
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.playground.lanes import Lane, Progress, continue_side_by_side, open_lanes
-from hyperfit_eval.playground.view import lane_html, source_text
+from hyperfit_eval.playground.view import lane_html
+from hyperfit_eval.report.marked import source_text
 from hyperfit_eval.serving.requests import Sampling
 from hyperfit_eval.tokenizers import plain_ids
 
@@ -86,6 +88,19 @@ def test_repeated_tokens_are_coloured(tiny_tokenizer):
     assert numbers(html) == ["50", "-", "50", "-"]
 
 
+def test_a_model_without_index_says_so(tiny_checkpoint, tiny_tokenizer, index):
+    said = []
+    (lane,) = open_lanes([str(tiny_checkpoint)], "cpu", said.append)
+    lane.engine.close()
+    assert lane.sources is None and not lane.blocking
+    assert said == [
+        f"{lane.title}: no citation_index.safetensors, so copies are not marked and nothing is blocked; build one with "
+        "`hyperfit index build`"
+    ]
+    note = "No citation index: copies are not marked."
+    assert note in shown(tiny_tokenizer, "the cat") and note not in shown(tiny_tokenizer, "the cat", index)
+
+
 def test_nothing_yet(tiny_tokenizer, index):
     assert numbers(shown(tiny_tokenizer, "", index)) == ["-", "-", "-", "-"]
 
@@ -129,7 +144,7 @@ def test_lanes_continue_side_by_side(lanes):
     assert all(lane_html(one) for one in progress)
 
 
-def test_a_reader_who_leaves_stops_the_work(lanes):
+def test_a_reader_who_leaves_stops_the_work(lanes, caplog):
     async def run():
         steps = continue_side_by_side(lanes, "the cat", Sampling(max_new_tokens=250, min_new_tokens=250))
         async for _ in steps:
@@ -142,6 +157,8 @@ def test_a_reader_who_leaves_stops_the_work(lanes):
         raise AssertionError("still running")
 
     asyncio.run(run())
+    gc.collect()
+    assert caplog.text == ""  # no traceback of what was cancelled
 
 
 def test_refusals(lanes, tmp_path, monkeypatch):

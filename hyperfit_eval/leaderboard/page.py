@@ -23,6 +23,7 @@ NAMES = {
     "num_fewshot": "shots", "lm_eval": "version of lm-eval",
 }  # fmt: skip
 """Fields of signatures, in words."""
+_NEUTRAL = {("top_p", "1.0"), ("top_k", "0"), ("min_p", "0.0")}
 
 
 def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[Skipped]) -> list[Path]:
@@ -79,9 +80,10 @@ def training_blocks(row: Row) -> str:
 
 
 def decoding(row: Row) -> str:
-    """`greedy`, `top-p 0.9, temperature 0.7, top-k 50, seed 0`."""
+    """`greedy`, `temperature 0.7, top-p 0.9, top-k 50, seed 0`; settings that change nothing are left out."""
     method, _, settings = (row.decoding or "").removesuffix(")").partition("(")
     parts = dict(part.partition("=")[::2] for part in settings.split(",")) if settings else {}
+    parts = {name: value for name, value in parts.items() if (name, value) not in _NEUTRAL}
     if not parts:
         return method
     return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in parts.items())

@@ -63,7 +63,8 @@ def _expand(argument: str) -> list[Source]:
     path, model = Path(what), None
     if not path.exists():
         path, model = _download(what), what.removeprefix("datasets/")
-    found = list(_search(path)) if path.is_dir() else [path]
+    # Of a repository without results nothing was downloaded, not even a folder.
+    found = list(_search(path)) if path.is_dir() or model else [path]
     if not found:
         raise HyperfitError("no results in it; make some with `hyperfit eval` or `hyperfit score --json`")
     return [Source(file, _shown(file, path, what), model, name or None) for file in found]

@@ -75,6 +75,11 @@ def open_lanes(models: Sequence[str], device: str | None = None, say: Callable[[
     lanes = []
     for engine in engines:
         lanes.append(Lane(engine.model_id, engine, sources=engine.index or _shared_index(engine, engines)))
+        if lanes[-1].sources is None:
+            say(
+                f"{engine.model_id}: no {INDEX_FILE}, so copies are not marked and nothing is blocked; "
+                "build one with `hyperfit index build`"
+            )
         if engine.index is not None:
             lanes.append(replace(lanes[-1], title=f"{engine.model_id}, citation blocking", blocking=True))
     return lanes
@@ -99,6 +104,9 @@ async def continue_side_by_side(
             generations.append(lane.engine.submit(request))
             all_progress.append(Progress(lane, ids))
         running = {asyncio.ensure_future(_follow(*pair)) for pair in zip(generations, all_progress, strict=True)}
+        for task in running:
+            # When a reader leaves, nobody asks for what the others end with.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
         while running:
             done, running = await asyncio.wait(running, timeout=REFRESH_SECONDS)
             for task in done:

@@ -51,8 +51,11 @@ def build_page(lanes: Sequence[Lane]) -> gr.Blocks:
                 )
         sampled = [temperature, top_p, top_k, min_p, seed]
         gr.HTML(LEGEND)
+        columns = []
         with gr.Row(equal_height=False):
-            columns = [gr.HTML(lane_html(Progress(lane, [])), min_width=280) for lane in lanes]
+            for lane in lanes:
+                with gr.Column(min_width=280):  # on a phone one below the other
+                    columns.append(gr.HTML(lane_html(Progress(lane, []))))
 
         async def run(*values: Any) -> AsyncIterator[list[str]]:
             try:

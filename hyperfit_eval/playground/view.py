@@ -4,22 +4,15 @@ from bisect import bisect
 from collections.abc import Iterator
 from html import escape
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-
-from ..citation import CitationIndex
 from ..metrics import type_token_ratio
 from ..records import SHORT
-from ..report.marked import marked_pieces
-from .lanes import Progress
-
-AROUND_TOKENS = 12
-"""Of the training text, shown on either side of a copied run."""
+from ..report.marked import marked_pieces, source_text
+from .lanes import Lane, Progress
 
 STYLE = """
 .lane { --r1: #fde9c8; --r2: #f9c784; --r3: #ef8f5a; --copied: #6a3d9a; --blocked: #00695c; --quiet: #5c5c5c; }
-.dark .lane { --r1: #4a3a1e; --r2: #7a5415; --r3: #a8501f; --copied: #c3a0ea; --blocked: #5fd6c3; --quiet: #a3a3a0; }
+.dark .lane { --r1: #4a3a1e; --r2: #75500f; --r3: #9c4a1b; --copied: #c3a0ea; --blocked: #5fd6c3; --quiet: #a3a3a0; }
 .lane h3 { margin: 0 0 .4rem; font-size: 1rem; }
 .lane dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: .2rem .6rem; margin: 0 0 .7rem; }
 .lane dl > div { display: flex; flex-direction: column; }
@@ -27,6 +20,7 @@ STYLE = """
 .lane dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .lane p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
 .lane .context { color: var(--quiet); }
+.lane p.note { color: var(--quiet); font-size: .85rem; min-height: 0; margin: 0 0 .5rem; }
 .lane .r1 { background: var(--r1); } .lane .r2 { background: var(--r2); } .lane .r3 { background: var(--r3); }
 .lane .copied { text-decoration: underline 2px var(--copied); text-underline-offset: 3px; cursor: help; }
 .lane .blocked { border-bottom: 2px dotted var(--blocked); color: var(--blocked); font-weight: 600; cursor: help; }
@@ -43,10 +37,14 @@ LEGEND = (
 def lane_html(progress: Progress) -> str:
     """One lane: its title, numbers and text."""
     return (
-        f'<div class="lane"><h3>{escape(progress.lane.title)}</h3>{_numbers(progress)}'
+        f'<div class="lane"><h3>{escape(progress.lane.title)}</h3>{_numbers(progress)}{_note(progress.lane)}'
         f'<p><span class="context">{escape(progress.lane.engine.tokenizer.decode(progress.context_ids))}</span>'
         f"{''.join(_text(progress))}</p></div>"
     )
+
+
+def _note(lane: Lane) -> str:
+    return "" if lane.sources is not None else '<p class="note">No citation index: copies are not marked.</p>'
 
 
 def _numbers(progress: Progress) -> str:
@@ -79,7 +77,7 @@ def _text(progress: Progress) -> Iterator[str]:
             classes.append("copied")
             sequence, offset = piece["source"]
             source = source_text(tokenizer, index, sequence, offset, piece["copied"])
-            title = f"{piece['copied']} tokens in a row, from {source}"
+            title = f"{piece['copied']} tokens in a row, from passage {sequence + 1}: {source}"
         for text, blocked in _cut(piece["text"], start, stops):
             names, why = ([*classes, "blocked"], blocked) if blocked else (classes, title)
             yield _span(text, names, why)
@@ -96,10 +94,9 @@ def _blocked_stops(progress: Progress) -> list[tuple[int, int, str]]:
         if index is not None:
             found = index.find(progress.ids[max(0, place - index.ngram) : place])
             if found:
-                passage = source_text(
-                    progress.lane.engine.tokenizer, index, found[0].sequence, found[0].offset, index.ngram
-                )
-                why = f"banned here: going on as in {passage}"
+                sequence, offset = found[0].sequence, found[0].offset
+                source = source_text(progress.lane.engine.tokenizer, index, sequence, offset, index.ngram)
+                why = f"banned here: going on as in passage {sequence + 1}: {source}"
         stops.append((begin, end, why))
     return stops
 
@@ -120,13 +117,3 @@ def _span(text: str, classes: list[str], title: str) -> str:
     if not classes:
         return escape(text)
     return f'<span class="{" ".join(classes)}" title="{escape(title)}">{escape(text)}</span>'
-
-
-def source_text(tokenizer: Any, index: CitationIndex, sequence: int, offset: int, length: int) -> str:
-    """`passage 12: ...before [copied] after...` of the training set."""
-    ends = np.flatnonzero(index.tokens == -1)
-    first = 0 if sequence == 0 else int(ends[sequence - 1]) + 1
-    row = index.tokens[first : int(ends[sequence])].tolist()
-    cuts = (max(0, offset - AROUND_TOKENS), offset, offset + length, offset + length + AROUND_TOKENS)
-    before, copied, after = (tokenizer.decode(row[a:b]) for a, b in pairwise(cuts))
-    return f"passage {sequence + 1}: …{before} [{copied.strip()}]{after}…"

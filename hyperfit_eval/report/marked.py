@@ -1,6 +1,7 @@
 """A text in pieces that know how repetitive they are and whether they are copied (paper, Figure 1)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from ..metrics import repeated_lengths
 
 LEVELS = (4, 8, 16)
 """Tokens of a repeated run from which each level of colour begins."""
+AROUND_TOKENS = 12
+"""Of the training text, shown on either side of a copied run."""
 
 
 def marked_pieces(
@@ -47,3 +50,13 @@ def marked_pieces(
         )
         before = text.rstrip("\ufffd")
     return pieces
+
+
+def source_text(tokenizer: Any, index: CitationIndex, sequence: int, offset: int, length: int) -> str:
+    """`…before [copied] after…` of a copied run in the training set."""
+    ends = np.flatnonzero(index.tokens == -1)
+    first = 0 if sequence == 0 else int(ends[sequence - 1]) + 1
+    row = index.tokens[first : int(ends[sequence])].tolist()
+    cuts = (max(0, offset - AROUND_TOKENS), offset, offset + length, offset + length + AROUND_TOKENS)
+    before, copied, after = (tokenizer.decode(row[a:b]) for a, b in pairwise(cuts))
+    return f"…{before} [{copied.strip()}]{after}…"
