@@ -1,5 +1,6 @@
 """Images as training blocks for ImageGPT: a pixel is a token, the nearest of its colours (paper, Section 7.1)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from .recipe import HyperfitArguments
 
 DIGITS = "digits"
 """The 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn: real images with no download."""
+TEST = "test"
+"""Split of a dataset whose images are for neither training nor validation."""
 
 
 def is_image_model(config: Any) -> bool:
@@ -50,7 +53,7 @@ def image_blocks(options: HyperfitArguments, processor: Any) -> TrainingBlocks:
             f"--sequence_length {options.sequence_length}: an image of {size['height']} x {size['width']} pixels has "
             f"{pixels - 1} tokens besides its last; type --sequence_length {pixels - 1}"
         )
-    images = _images(options)
+    images = _images(options, options.corpus_split)
     wanted = options.num_validation_samples + options.num_train_samples
     if options.num_train_samples < 1 or len(images) < wanted:
         raise HyperfitError(
@@ -58,8 +61,8 @@ def image_blocks(options: HyperfitArguments, processor: Any) -> TrainingBlocks:
             f"{options.num_validation_samples} for validation are needed; type --num_train_samples "
             f"{max(1, len(images) - options.num_validation_samples)}"
         )
-    drawn = np.random.default_rng(options.sample_seed).permutation(len(images))[:wanted]
-    ids = _tokens([images[int(place)] for place in drawn], processor)[:, :-1]
+    drawn = _order(images, options)[:wanted]
+    ids = pixel_tokens((images[int(place)] for place in drawn), processor)[:, :-1]
     names = [f"image {place} of {options.corpus}" for place in drawn]
     held_out = options.num_validation_samples
     return TrainingBlocks(
@@ -75,7 +78,31 @@ def image_blocks(options: HyperfitArguments, processor: Any) -> TrainingBlocks:
     )
 
 
-def _images(options: HyperfitArguments) -> Any:
+def unseen_images(options: HyperfitArguments, count: int) -> list[np.ndarray]:
+    """Up to `count` random images that `image_blocks` takes for nothing: of the split test, or what it leaves over.
+
+    Returns:
+        RGB, uint8, shape (height, width, 3) each; their sizes may differ.
+    Raises:
+        HyperfitError: no such images.
+    """
+    apart = False
+    if options.corpus != DIGITS and options.corpus_split != TEST:
+        apart = TEST in load_hub(options.corpus, options.corpus_config, data_files=options.corpus_file)
+    images = _images(options, TEST if apart else options.corpus_split)
+    taken = 0 if apart else options.num_validation_samples + options.num_train_samples
+    return [images[int(place)] for place in _order(images, options)[taken : taken + count]]
+
+
+def pixel_tokens(images: Iterable[np.ndarray], processor: Any) -> np.ndarray:
+    """Nearest colours, row by row, int64, shape (N, pixels)."""
+    # One at a time: the processor keeps the distance of each pixel of a batch to each colour, 4 MB for an image of
+    # 32 x 32 and 512 colours.
+    found = [processor(image, input_data_format="channels_last")["input_ids"][0] for image in images]
+    return np.stack([np.asarray(each).reshape(-1) for each in found]).astype(np.int64)
+
+
+def _images(options: HyperfitArguments, split: str) -> Any:
     """A sequence of RGB images."""
     if options.corpus == DIGITS:
         from sklearn.datasets import load_digits
@@ -85,12 +112,22 @@ def _images(options: HyperfitArguments) -> Any:
         return np.repeat(grey[..., None], 3, axis=-1)
     from datasets import Image
 
-    rows = load_hub(options.corpus, options.corpus_config, split=options.corpus_split, data_files=options.corpus_file)
+    rows = load_hub(options.corpus, options.corpus_config, split=split, data_files=options.corpus_file)
     found = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
-    column = options.text_column or "".join(found[:1])
+    if not found:
+        raise HyperfitError(
+            f"{options.corpus}: no images in it (columns: {', '.join(rows.features)}); give a folder of images or a "
+            f"Hub dataset with a column of them, such as uoft-cs/cifar10"
+        )
+    column = options.text_column or found[0]
     if column not in found:
-        raise HyperfitError(f"{options.corpus}: no column of images '{column}' (found: {', '.join(found) or 'none'})")
+        raise HyperfitError(f"{options.corpus}: no column of images '{column}' (found: {', '.join(found)})")
     return _Column(rows, column)
+
+
+def _order(images: Any, options: HyperfitArguments) -> np.ndarray:
+    """Random order in which images are taken, shape (images,)."""
+    return np.random.default_rng(options.sample_seed).permutation(len(images))
 
 
 class _Column:
@@ -104,9 +141,3 @@ class _Column:
 
     def __getitem__(self, place: int) -> np.ndarray:
         return np.asarray(self.rows[place][self.column].convert("RGB"))
-
-
-def _tokens(images: list[np.ndarray], processor: Any) -> np.ndarray:
-    """Nearest colours, row by row, shape (N, pixels)."""
-    found = processor(images, input_data_format="channels_last")["input_ids"]
-    return np.stack([np.asarray(each).reshape(-1) for each in found]).astype(np.int64)
