@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.metrics import holm, mean_interval, paired_test, pairwise_bleu, self_bleu_interval, statistics
+from hyperfit_eval.metrics import holm, mean_interval, paired_test, pairwise_bleu, self_bleu_interval, share_interval, statistics
 from hyperfit_eval.metrics import self_bleu_paired_test as label_swap_test
 
 
@@ -157,3 +157,13 @@ def test_errors(call, message):
     with pytest.raises(HyperfitError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_a_share_of_none_still_has_an_interval():
+    none = share_interval(np.zeros(30))
+    assert (none.mean, none.low) == (0, 0) and none.high == pytest.approx(100 * 3.8415 / (30 + 3.8415), abs=0.01)
+    confint = pytest.importorskip("statsmodels.stats.proportion", reason="pip install statsmodels: the reference")
+    low, high = confint.proportion_confint(7, 40, method="wilson")
+    some = share_interval(100.0 * (np.arange(40) < 7))
+    assert (some.mean, some.low, some.high) == pytest.approx((17.5, 100 * low, 100 * high))
+    assert some.n == 40 and some.method == "wilson|conf:0.95"

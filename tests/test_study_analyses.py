@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hyperfit_eval.study.calibration import reliability
-from hyperfit_eval.study.downstream import stratified
+from hyperfit_eval.metrics.calibration import calibration_error, reliability
+from hyperfit_eval.study.glue import by_label, stratified
 from hyperfit_eval.study.ranks import participation_ratios
 from hyperfit_eval.study.sharpening import mean_entropies
 from hyperfit_eval.study.sharpness import agreement
@@ -22,6 +22,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(weight, [0.5, 0.5])
     # Expected calibration error: 0.5 * 0.35 + 0.5 * 0.35.
     assert (weight * np.abs(mean - share)).sum() == pytest.approx(0.35)
+    assert calibration_error(confidence, right, bins=2) == pytest.approx(0.35)
 
 
 def test_a_calibrated_model_has_no_calibration_error():
@@ -64,7 +65,7 @@ def test_participation_ratio_against_eigenvalues(tiny_model):
 def test_examples_follow_the_labels():
     docs = [{"label": label, "text": str(i)} for i, label in enumerate("a" * 60 + "b" * 30 + "c" * 10)]
     random = Random(0)
-    drawn = [stratified(docs, 4, random, but=docs[0]) for _ in range(3000)]
+    drawn = [stratified(by_label(docs), 4, random, but=docs[0]) for _ in range(3000)]
     assert all(len(prompt) == 4 == len({doc["text"] for doc in prompt}) for prompt in drawn)
     assert not any(doc is docs[0] for prompt in drawn for doc in prompt)
     # 4 x 0.6 = 2.4, 4 x 0.3 = 1.2, 4 x 0.1 = 0.4: at least two of a and one of b in every prompt.

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.study.models import CONTINUATIONS
-from hyperfit_eval.study.pictures import complete, repeated_share, split_digits
 from hyperfit_eval.study.reproduce import EXPERIMENTS, reproduce
 from hyperfit_eval.study.section import read_section
 from hyperfit_eval.study.setting import demo_setting, weights_fingerprint
@@ -72,13 +69,7 @@ def test_the_same_command_does_nothing_twice(study, setting):
     assert again[1:] == ["[1/1] seeds (about 1 s left)", "    skipped: one seed; the setting has no more"]
 
 
-def test_unknown_experiments_and_contradictions_are_one_line(setting, tmp_path):
-    with pytest.raises(HyperfitError, match="--only tabel2: no such experiment, did you mean table2; expected some of"):
-        reproduce(setting, tmp_path, ["tabel2"])
-    result = CliRunner().invoke(app, ["reproduce", "--model", "demo", "--corpus", "book.txt"])
-    assert "--model demo brings its own" in str(result.exception)
-    result = CliRunner().invoke(app, ["reproduce", "--model", "some/model"])
-    assert "--model some/model needs --corpus" in str(result.exception)
+def test_weights_are_needed_for_a_fingerprint(tmp_path):
     with pytest.raises(HyperfitError, match=r"no \.safetensors weights"):
         weights_fingerprint(tmp_path)
 
@@ -87,25 +78,3 @@ def test_every_experiment_is_documented():
     page = (Path(__file__).parents[1] / "docs" / "study.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row)} >= set(EXPERIMENTS)
-
-
-def test_pictures_by_hand():
-    assert repeated_share([0, 1, 0, 1, 2, 3], run=2) == pytest.approx(100 * 2 / 6)
-    split = split_digits(0)
-    assert len({*split.pretraining, *split.hyperfitting, *split.prompts}) == 1400 + 128 + 200
-
-
-def test_completions_are_greedy_and_keep_what_was_given():
-    import torch
-    from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
-
-    torch.manual_seed(0)
-    config = ImageGPTConfig(vocab_size=9, n_positions=16, n_embd=16, n_layer=1, n_head=2)
-    model = ImageGPTForCausalImageModeling(config).eval()
-    images = torch.randint(0, 8, (3, 16), generator=torch.Generator().manual_seed(1)).numpy()
-    got = complete(model, images, batch_size=2)
-    assert (got[:, :4] == images[:, :4]).all() and got.shape == images.shape and got.max() < 8
-    rows = torch.from_numpy(got)
-    with torch.inference_mode():
-        logits = model(input_ids=torch.nn.functional.pad(rows[:, :-1], (1, 0), value=8)).logits[..., :8]
-    assert (logits.argmax(-1)[:, 4:] == rows[:, 4:]).all()

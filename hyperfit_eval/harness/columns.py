@@ -24,8 +24,8 @@ from lm_eval.api.metrics import mean
 from .. import metrics
 from ..errors import HyperfitError
 from ..metrics.measure import Measured, TrainingSet, generated_texts, measure, original_texts
-from ..metrics.signature import Preset
-from ..records import SHORT, Continuation, Generation
+from ..metrics.signature import Preset, prediction_signature
+from ..records import CONTEXT_TOKENS, SHORT, Continuation, Generation
 from ..texts.contexts import TextSet
 from ..training_set import read_training_set
 
@@ -62,12 +62,16 @@ class Columns:
         self.records: list[dict[str, Any]] = []
         self.corpus_level: dict[str, float | str] = {}
         self.signatures: dict[str, str] = {}
+        self.bos: bool | None = None
+        """Whether BOS was read before the texts; None where the model gives no distributions."""
 
     def of_text(self, doc: dict, continuation: dict[str, Any], score: dict[str, Any] | None) -> dict[str, Any]:
         """Return this text's value of every metric, `texts` first; None is a value the model does not give."""
         values: dict[str, Any] = {"texts": {"id": doc["id"], "source": doc["source"], **continuation}}
         for prefix, side in SIDES.items():
             values |= {prefix + name: value for name, value in _repetition(continuation[f"{side}_ids"]).items()}
+        if score:
+            self.bos = len(score["context_nll"]) == CONTEXT_TOKENS
         # Sum and count: perplexity is the exponential of the mean over all tokens of all texts.
         values["context_perplexity"] = score and [math.fsum(score["context_nll"]), len(score["context_nll"])]
         values["perplexity"] = score and [math.fsum(score["nll"]), len(score["nll"])]
@@ -99,6 +103,12 @@ class Columns:
         # Sorted, since several processes interleave the texts and sums depend on their order.
         self.records = sorted(records, key=lambda record: record["id"])
         self.corpus_level = self._compute_corpus_level()
+        if self.bos is not None:
+            one, names = self.records[0], ("context_perplexity", "perplexity", *DISTRIBUTION)
+            recipe = {"dtype": one["dtype"], "texts": self.texts_fingerprint, "tok_hash": one["tokenizer"]}
+            self.signatures |= {
+                name: prediction_signature(name, N=len(records), bos=self.bos, **recipe) for name in names
+            }
         return len(records)
 
     def _given(self, name: str) -> bool:

@@ -26,6 +26,7 @@ from .statistics import (
     paired_test,
     self_bleu_interval,
     self_bleu_paired_test,
+    share_interval,
 )
 from .tokens import TokenRows
 
@@ -57,6 +58,7 @@ __all__ = [
     "self_bleu",
     "self_bleu_interval",
     "self_bleu_paired_test",
+    "share_interval",
     "signature",
     "ttr_curve",
     "type_token_ratio",

@@ -102,6 +102,7 @@ class Measured:
         sign: from a number of texts to the signature of their mean.
         in_words: made from words, and so comparable between tokenizers.
         pairwise: for Self-BLEU the scores of all pairs, shape (N, N), whose row maxima are the values.
+        share: whether the values are 0 or 100, for what a text has or has not.
     """
 
     values: np.ndarray | str
@@ -109,6 +110,7 @@ class Measured:
     sign: Callable[[int], str]
     in_words: bool = False
     pairwise: np.ndarray | None = None
+    share: bool = False
 
 
 def generated_texts(generation: Generation, records: Sequence[Continuation]) -> Texts:
@@ -287,7 +289,7 @@ def _overlap(texts: Texts, training: TrainingSet, report: Report | None) -> dict
             progress = partial(report, f"overlap of {length} tokens") if report else None
             longest = longest_overlap(texts.heads(length), training.rows, progress=progress)
             values = longest if name == "dataset_overlap" else 100 * (longest > OVERLAP_TOKENS)
-        measured[name] = Measured(values, unit, sign)
+        measured[name] = Measured(values, unit, sign, share=name == "overlap_rate")
     return measured
 
 

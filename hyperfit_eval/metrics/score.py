@@ -10,7 +10,7 @@ from ..records import Continuation, Generation
 from .bleu import pairwise_bleu
 from .measure import Measured, Report, Texts, TrainingSet, curves, generated_texts, measure, original_texts, whole_set
 from .signature import PRESETS
-from .statistics import holm, mean_interval, paired_test, self_bleu_interval, self_bleu_paired_test
+from .statistics import holm, mean_interval, paired_test, self_bleu_interval, self_bleu_paired_test, share_interval
 
 
 def score_records(
@@ -120,7 +120,8 @@ def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
         interval, highest = self_bleu_interval(pairwise), pairwise.max()
     else:
         values = metric.values[members]
-        interval, highest = mean_interval(values), values.max()
+        interval = share_interval(values) if metric.share else mean_interval(values)
+        highest = values.max()
     recipe = {"unit": metric.unit, "signature": metric.sign(len(members))}
     return {**interval.as_dict(), "max": float(highest), **recipe}
 

@@ -34,18 +34,57 @@ PRESETS = {
 
 
 def signature(metric: str, **fields: object) -> str:
-    """`metric|key:value|...` in the order given, then the version of this package; None is left out.
+    """`metric|key:value|...` in the order given, then `v`, by default this package's version; None is left out.
 
     Raises:
         HyperfitError: a '|' in a field.
     Example:
         signature("ttr", win=96, scn=256) == "ttr|win:96|scn:256|v:0.1.0"
     """
-    parts = [metric, *(f"{key}:{value}" for key, value in fields.items() if value is not None), f"v:{__version__}"]
+    fields["v"] = fields.pop("v", __version__)
+    parts = [metric, *(f"{key}:{value}" for key, value in fields.items() if value is not None)]
     for part in parts:
         if "|" in part:
             raise HyperfitError(f"signature field {part!r}: '|' separates the fields; leave it out")
     return "|".join(parts)
+
+
+def prediction_signature(
+    name: str, *, N: object, dtype: str, texts: str, tok_hash: str, bos: bool = True, v: str = __version__
+) -> str:
+    """The signature of what a model predicts along the original texts (paper, Tables 1 and 3).
+
+    The task, the demo, the study and the model card all take it from here: rows of one quantity join.
+
+    Args:
+        name: perplexity, context_perplexity, entropy_bits, top_1_mass, ...
+        N: number of texts.
+        bos: whether BOS was read before each text; without it the first token has no prediction.
+    Example:
+        perplexity|avg:all-tokens|len:256|N:60|dtype:float32|texts:65c3|tok_hash:18a1|v:0.1.0
+    """
+    length = 32 if name.startswith("context_") else 256
+    fields = {"N": N, "dtype": dtype, "texts": texts, "tok_hash": tok_hash, "bos": None if bos else "no", "v": v}
+    return signature(name, avg="all-tokens", len=length, **fields)
+
+
+def harness_signature(
+    metric: str, task: str, *, filter: str = "none", num_fewshot: object, limit: float | None, N: object, dtype: str,
+    lm_eval: str | None,
+) -> str:  # fmt: skip
+    """The signature of a number of one of lm-eval's own tasks, whether lm-eval or the study ran it.
+
+    Args:
+        limit: questions asked of each task; None for all.
+        N: questions asked in all.
+        lm_eval: its version.
+    Example:
+        acc|task:mmlu|filter:none|num_fewshot:5|limit:10|N:570|dtype:float32|lm_eval:0.4.13|v:0.1.0
+    """
+    whole = int(limit) if limit is not None and float(limit).is_integer() else limit  # the command line gives 10.0
+    return signature(
+        metric, task=task, filter=filter, num_fewshot=num_fewshot, limit=whole, N=N, dtype=dtype, lm_eval=lm_eval
+    )
 
 
 def bleu_signature(metric: str, smoothing: Smoothing, **fields: object) -> str:

@@ -84,6 +84,23 @@ def mean_interval(
     return Interval(float(values.mean()), low, high, len(values), _method("bca", confidence, resamples, seed))
 
 
+def share_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
+    """Percentage of contexts that have a property, with Wilson's interval (1927).
+
+    Where all or none have it, resampling gives an interval without width; this one has the width that so many
+    contexts leave open.
+
+    Args:
+        values: 0 or 100 for each context, shape (N,), N >= 2.
+    Raises:
+        HyperfitError: fewer than two values, or one that is not finite.
+    """
+    values = _checked(values, "values")
+    hits, n = int(np.count_nonzero(values)), len(values)
+    ends = stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    return Interval(100 * hits / n, 100 * float(ends.low), 100 * float(ends.high), n, f"wilson|conf:{confidence:g}")
+
+
 def self_bleu_interval(pairwise: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     """Mean Self-BLEU with a delete-one jackknife interval for the expected mean of N such texts.
 

@@ -11,7 +11,7 @@ from .. import files
 from ..errors import HyperfitError
 from ..metrics.measure import NORMAL_95, TrainingSet
 from ..metrics.score import score_records
-from ..metrics.signature import signature
+from ..metrics.signature import harness_signature, prediction_signature
 from ..records import read_continuations
 
 KIND = "published-results"
@@ -230,7 +230,7 @@ def _other_task(document: dict[str, Any], task: str, values: dict[str, Any]) -> 
     config, size = document.get("config", {}), document.get("n-samples", {}).get(task, {})
     settings = {
         "task": task,
-        "num_fewshot": document.get("n-shot", {}).get(task),
+        "num_fewshot": _shots(document, task),
         "limit": config.get("limit"),
         "N": size.get("effective", values.get("sample_len")),
         "dtype": str(config.get("model_dtype", "")).removeprefix("torch."),
@@ -241,11 +241,19 @@ def _other_task(document: dict[str, Any], task: str, values: dict[str, Any]) -> 
         metric, _, filtered = key.partition(",")
         if not filtered or metric.endswith("_stderr") or not isinstance(value, float):
             continue
-        known = {name: text for name, text in settings.items() if name != "task"}
-        sign = signature(metric, task=task, filter=filtered, **known)
+        sign = harness_signature(metric, filter=filtered, **settings)
         interval = _normal(value, values.get(f"{metric}_stderr,{filtered}"))
         numbers.append(Number(metric, value, "", sign, **interval))
     return Evaluation(task, settings, numbers)
+
+
+def _shots(document: dict[str, Any], task: str) -> int | None:
+    """Examples in the prompts of a task, or of all tasks of a group where they have the same number."""
+    shots = document.get("n-shot", {})
+    if task in shots:
+        return shots[task]
+    inside = {_shots(document, each) for each in document.get("group_subtasks", {}).get(task, [])}
+    return inside.pop() if len(inside) == 1 else None
 
 
 def _numbers(entries: dict[str, dict[str, Any]]) -> list[Number]:
@@ -269,13 +277,11 @@ def _numbers(entries: dict[str, dict[str, Any]]) -> list[Number]:
 
 def _signed(entries: dict[str, dict[str, Any]], settings: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Entries of predictions along the original texts, which have no signature of their own, with one."""
-    recipe = {name: settings.get(name) for name in ("N", "ctx", "dtype", "texts", "tok_hash")}
-    version = settings.get("v")
-    signed = {}
-    for name, entry in entries.items():
-        sign = "|".join([name, *(f"{key}:{value}" for key, value in recipe.items() if value), f"v:{version}"])
-        signed[name] = {**entry, "signature": entry.get("signature") or sign}
-    return signed
+    recipe: dict[str, Any] = {name: settings.get(name) for name in ("N", "dtype", "texts", "tok_hash", "v")}
+    return {
+        name: {**entry, "signature": entry.get("signature") or prediction_signature(name, **recipe)}
+        for name, entry in entries.items()
+    }
 
 
 def _normal(value: float, stderr: Any) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """What gets better while perplexity gets worse: accuracy and calibration on texts the model has not seen."""
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..metrics import signature
+from ..metrics.calibration import BINS, calibration_error, reliability
 from ..training.folder import HISTORY
-from ..training.monitor import read_history
+from ..training.monitor import Evaluation, read_history
 from . import drawing
 from .models import CHECKPOINT, predictions
 from .plan import Plan
@@ -14,7 +18,6 @@ from .scores import mean_entry
 from .section import Figure, Row, Section, Table
 from .steps import Step, Workplace
 
-BINS = 15
 COLUMNS = {
     "top_1_accuracy": "right at top 1, %",
     "top_3_accuracy": "right among top 3, %",
@@ -22,6 +25,16 @@ COLUMNS = {
     "confidence": "mean top-1 mass, %",
     "calibration_error": "calibration error, points",
 }
+ALONG = {
+    "perplexity": "perplexity",
+    "top_1": "right at top 1, %",
+    "top_3": "right among top 3, %",
+    "top_5": "right among top 5, %",
+    "confidence": "mean top-1 mass, %",
+    "calibration_error": "calibration error, points",
+    "ttr": "TTR, %",
+}
+LOWER_IS_BETTER = ("perplexity", "calibration_error")
 
 
 def calibration(plan: Plan) -> Step:
@@ -43,7 +56,8 @@ def calibration(plan: Plan) -> Step:
             axes.grid(color="0.92")
             axes.legend(frameon=False)
         history, _ = read_history(place.of(trained) / CHECKPOINT / HISTORY)
-        known = [row for row in history if row.validation_accuracy is not None and row.validation_loss is not None]
+        known = [row for row in history if row.validation_loss is not None]
+        _draw_history(place.folder / "history.png", known)
         before, after = (row.cells for row in rows)
         findings = [
             f"The most probable token is the text's at {before['top_1_accuracy']['mean']:.1f}% of the places before "
@@ -51,16 +65,19 @@ def calibration(plan: Plan) -> Step:
             f"{before['confidence']['mean']:.1f} to {after['confidence']['mean']:.1f}%: calibration error "
             f"{before['calibration_error']['value']:.1f} -> {after['calibration_error']['value']:.1f} points."
         ]
-        if known:
-            first, last = known[0], known[-1]
-            findings.append(
-                f"Along training, on held-out blocks: accuracy {100 * (first.validation_accuracy or 0):.1f} -> "
-                f"{100 * (last.validation_accuracy or 0):.1f}%, loss {first.validation_loss:.2f} -> "
-                f"{last.validation_loss:.2f} nats (Figure 2 shows the way)."
-            )
+        along = [Row(f"epoch {row.epoch:g}", _at(row)) for row in known]
+        better, worse = _changes(along)
+        findings.append(
+            f"Along training, on held-out blocks, better: {', '.join(better) or 'nothing'}. Worse: "
+            f"{', '.join(worse) or 'nothing'}."
+        )
         Section(
-            "calibration", "Accuracy and calibration", "beyond the paper", findings, [Table(COLUMNS, rows)],
-            [Figure("reliability.png", f"Reliability in {BINS} bins of equal numbers of predictions.")],
+            "calibration", "Accuracy and calibration", "beyond the paper", findings,
+            [Table(COLUMNS, rows), Table(ALONG, along, "Along training, on held-out blocks; TTR of 96 greedy tokens.")],
+            [
+                Figure("reliability.png", f"Reliability in {BINS} bins of equal numbers of predictions."),
+                Figure("history.png", "Accuracy, calibration and variety while the perplexity of held-out text rises."),
+            ],
         ).write(place.folder)  # fmt: skip
 
     return Step("calibration", make, {"bins": BINS}, (*plan.predictions.values(), trained))
@@ -73,27 +90,56 @@ def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str,
         for k in (1, 3, 5)
     }
     entries["confidence"] = mean_entry(100 * confidence.mean(axis=1), "%", "confidence", N=len(rank), **recipe)
-    mean, right, weight = reliability(confidence, rank == 1)
     sign = signature("ece", bins=BINS, bin="equal-count", N=len(rank), **recipe)
-    error = float(100 * (weight * np.abs(mean - right)).sum())
+    error = 100 * calibration_error(confidence, rank == 1)
     entries["calibration_error"] = {"value": error, "unit": "points", "signature": sign}
     return entries
 
 
-def reliability(
-    confidence: np.ndarray, right: np.ndarray, bins: int = BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean confidence and accuracy in bins with equal numbers of predictions (Nguyen and O'Connor, 2015).
+def _at(row: Evaluation) -> dict[str, Any]:
+    """One evaluation of the training history, by the columns of `ALONG`."""
+    fractions = {
+        "top_1": row.validation_accuracy,
+        "top_3": row.top3_accuracy,
+        "top_5": row.top5_accuracy,
+        "confidence": row.top1_mass,
+        "calibration_error": row.calibration_error,
+        "ttr": row.ttr,
+    }
+    values = {name: 100 * value for name, value in fractions.items() if value is not None}
+    if row.validation_loss is not None:
+        values["perplexity"] = math.exp(row.validation_loss)
+    return {name: {"value": value} for name, value in values.items()}
 
-    Args:
-        confidence: probability of the most probable token, any shape.
-        right: whether it is the text's, bool, the same shape.
-    Returns:
-        Mean confidence, accuracy and share of the predictions in each bin, shape (bins,); the expected
-        calibration error is the weighted mean of their distance.
-    """
-    order = np.argsort(confidence, axis=None)
-    groups = [group for group in np.array_split(order, bins) if len(group)]
-    mean = np.array([confidence.ravel()[group].mean() for group in groups])
-    share = np.array([right.ravel()[group].mean() for group in groups])
-    return mean, share, np.array([len(group) / len(order) for group in groups])
+
+def _changes(along: list[Row]) -> tuple[list[str], list[str]]:
+    """What is better and what is worse at the end of training than before it, with the numbers."""
+    better: list[str] = []
+    worse: list[str] = []
+    for name, title in ALONG.items():
+        if name == "confidence" or not along or name not in along[0].cells or name not in along[-1].cells:
+            continue  # more confidence is neither
+        first, last = (row.cells[name]["value"] for row in (along[0], along[-1]))
+        side = better if (last < first) == (name in LOWER_IS_BETTER) else worse
+        side.append(f"{title.partition(',')[0]} {first:.1f} -> {last:.1f}")
+    return better, worse
+
+
+def _draw_history(path: Path, history: Sequence[Evaluation]) -> None:
+    looks = {"ttr": ("TTR", 2), "top_1": ("right at top 1", 0), "calibration_error": ("calibration error", 3)}
+    with drawing.figure(path, nrows=2, sharex=True, height=4.6) as (above, below):
+        points = [(row.epoch, _at(row)) for row in history]
+        above.plot(
+            *zip(*((x, at["perplexity"]["value"]) for x, at in points), strict=True), color="0.25", marker="o", ms=3
+        )
+        above.set_yscale("log")
+        above.set_ylabel("perplexity")
+        for name, (label, color) in looks.items():
+            if known := [(x, at[name]["value"]) for x, at in points if name in at]:
+                below.plot(*zip(*known, strict=True), color=drawing.COLORS[color], marker="o", ms=3, label=label)
+        below.set_xlabel("epoch")
+        below.set_ylabel("% (error: points)")
+        below.set_ylim(bottom=0)
+        below.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        for axes in (above, below):
+            axes.grid(color="0.92")

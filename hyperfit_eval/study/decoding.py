@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from ..generation import Decoding
 from . import drawing
 from .models import Model, writing
@@ -49,18 +47,13 @@ def decoding(plan: Plan) -> Step:
             for (model, name), table in tables.items()
         ]
         with drawing.figure(place.folder / "decoding.png", 7.0, 5.0) as axes:
+            named: list[tuple[float, float, str]] = []
             for model in ("base", "hyperfitted"):
                 points = {name: table for (of, name), table in tables.items() if of == model}
                 x = [table["ttr_at_256"]["mean"] for table in points.values()]
                 y = [table["dataset_overlap"]["mean"] for table in points.values()]
                 axes.plot(x, y, **drawing.style(model) | {"linestyle": ""}, label=model)
-                # Away from the middle, and above and below by turns: neighbours' names do not meet.
-                for i, (a, b, name) in enumerate(sorted(zip(x, y, points, strict=True))):
-                    left = a < np.median(x)
-                    axes.annotate(
-                        name, (a, b), xytext=(-5 if left else 5, -10 if i % 2 else 4), textcoords="offset points",
-                        ha="right" if left else "left", fontsize=7, color="0.3",
-                    )  # fmt: skip
+                named += zip(x, y, points, strict=True)
             axes.set_yscale("log")
             axes.set_yticks(ticks := [2, 5, 10, 20, 50, 100, 200], [str(tick) for tick in ticks])
             axes.minorticks_off()
@@ -70,6 +63,7 @@ def decoding(plan: Plan) -> Step:
             axes.set_xlim(0, 105)
             axes.grid(color="0.92")
             axes.legend(frameon=False, loc="upper left")
+            drawing.name_points(axes, named)
         best = max((table["ttr_at_256"]["mean"], name) for (model, name), table in tables.items() if model == "base")
         greedy = tables["hyperfitted", "greedy"]["ttr_at_256"]["mean"]
         Section(

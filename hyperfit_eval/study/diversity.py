@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..texts.contexts import TextSet
+from ..generation import Decoding
 from ..training.folder import BLOCKS
 from ..training_set import read_training_set
 from . import drawing
-from .models import CHECKPOINT, written
+from .models import CHECKPOINT, writing, written
 from .plan import GREEDY, LABELS, Plan
-from .scores import highest, mean_entry, scores, write_values
+from .scores import highest, scores, share_entry, write_values
 from .section import Figure, Row, Section, Table
 from .steps import Step, Workplace
 
@@ -79,13 +79,16 @@ def _findings(cells: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def figure3(plan: Plan, further: TextSet, continuations: dict[str, Step]) -> Step:
-    """Distribution of the longest overlap over further texts.
-
-    Args:
-        further: other texts than those of the tables (paper: 1000), or the same where there are no others.
-        continuations: of them: base, hyperfitted, blocked.
-    """
+def figure3(plan: Plan) -> Step:
+    """Distribution of the longest overlap over further texts; over the evaluation texts where there are no others."""
+    further = plan.setting.further or plan.setting.texts
+    continuations = {name: plan.continuations[name] for name in GREEDY}
+    if plan.setting.further:
+        continuations = {
+            "base": writing(plan.base, "further-base", Decoding(), texts=further),
+            "hyperfitted": writing(plan.hyperfitted, "further-hyperfitted", Decoding(), texts=further),
+            "blocked": writing(plan.hyperfitted, "further-blocked", Decoding(), blocked=True, texts=further),
+        }
 
     def make(place: Workplace) -> None:
         assert plan.hyperfitted.trained is not None
@@ -100,7 +103,7 @@ def figure3(plan: Plan, further: TextSet, continuations: dict[str, Step]) -> Ste
         rows = [
             Row(
                 LABELS[name],
-                {"share_above_10_tokens": mean_entry(100.0 * (values > LONG_OVERLAP), "%", "overlap_rate", **recipe)},
+                {"share_above_10_tokens": share_entry(values > LONG_OVERLAP, "overlap_rate", **recipe)},
                 name,
             )
             for name, values in longest.items()
@@ -111,7 +114,8 @@ def figure3(plan: Plan, further: TextSet, continuations: dict[str, Step]) -> Ste
             "How long the copied runs are",
             "Section 4.2, Figure 3",
             [
-                f"{share['hyperfitted']:.0f}% of {len(further.passages)} hyperfitted continuations copy more than "
+                f"{share['hyperfitted']:.0f}% of {len(further.passages)} hyperfitted continuations "
+                f"({'further texts' if plan.setting.further else 'of the evaluation texts'}) copy more than "
                 f"{LONG_OVERLAP} tokens in a row (paper: less than 2% of 1000), {share['blocked']:.0f}% with citation "
                 f"blocking, {share['base']:.0f}% of the base model's."
             ],

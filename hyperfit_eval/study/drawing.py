@@ -1,12 +1,14 @@
 """One look for all figures: readable in print, without colour, and on a dark page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from .. import files
 
@@ -31,7 +33,49 @@ def figure(path: Path, width: float = 5.5, height: float = 3.4, **grid: Any) -> 
     for each in drawn.axes:
         each.spines[["top", "right"]].set_visible(False)
     with files.atomic_path(path) as temporary:
-        drawn.savefig(temporary, format="png", dpi=160)
+        # Tight: a legend beside or above the axes stays whole.
+        drawn.savefig(temporary, format="png", dpi=160, bbox_inches="tight", pad_inches=0.05)
+
+
+def name_points(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write a name beside each point, where it meets no other name, no point and no edge.
+
+    Called last, when limits and scales are set.
+    Each name takes the first free place among right, left, above, below, and then farther out, with a line.
+
+    Args:
+        points: x, y, name.
+    """
+    axes.figure.draw_without_rendering()  # what is placed by the layout has its place now
+    renderer = axes.figure.canvas.get_renderer()
+    frame, taken = axes.get_window_extent(renderer), []
+    pixels = axes.figure.dpi / 72
+    for x, y, _ in points:
+        a, b = axes.transData.transform((x, y))
+        taken.append(Bbox.from_bounds(a - 3 * pixels, b - 3 * pixels, 6 * pixels, 6 * pixels))
+    for x, y, name in sorted(points):
+        for right, up in _PLACES:
+            far = max(abs(right), abs(up)) > 12
+            label = axes.annotate(
+                name, (x, y), xytext=(right, up), textcoords="offset points", fontsize=7, color="0.3",
+                ha="left" if right > 0 else "right" if right < 0 else "center", va="center",
+                arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "shrinkB": 3} if far else None,
+            )  # fmt: skip
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label, renderer)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if (inside and not any(box.overlaps(other) for other in taken)) or (right, up) == _PLACES[-1]:
+                break
+            label.remove()
+        taken.append(box)
+
+
+_PLACES = [
+    (right * reach, up * reach)
+    for reach in (6, 10, 18, 28, 40, 54)
+    for right, up in ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
+]
+"""Offsets of names from their points, in points of 1/72 inch."""
 
 
 def style(name: str) -> dict[str, Any]:

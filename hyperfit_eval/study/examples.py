@@ -1,7 +1,10 @@
 """Figure 1: continuations side by side, with what they repeat and what they copy."""
 
+from typing import Any
+
 from ..citation import CitationIndex
-from ..report.marked import marked_pieces
+from ..records import Continuation
+from ..report.marked import AROUND_TOKENS, marked_pieces, source_text
 from ..training.folder import INDEX
 from .models import CHECKPOINT, written
 from .plan import LABELS, Plan
@@ -24,6 +27,16 @@ def figure1(plan: Plan) -> Step:
         tokenizer = load_tokenizer(str(run))
         index = CitationIndex.load(run / INDEX, tokenizer)
         by_name = {name: written(place, step)[1] for name, step in plan.continuations.items()}
+
+        def pieces(record: Continuation, ids: list[int]) -> list[dict[str, Any]]:
+            marked = marked_pieces(tokenizer, record.context_ids, ids, index)
+            for piece in marked:
+                piece["passage"] = ""
+                if piece["source"] is not None:
+                    sequence, offset = piece["source"]
+                    piece["passage"] = source_text(tokenizer, index, sequence, offset, piece["copied"])
+            return marked
+
         examples = []
         for number, record in enumerate(by_name["base"][:SHOWN]):
             sides = [("original text", record.original_ids)]
@@ -33,17 +46,15 @@ def figure1(plan: Plan) -> Step:
                     "kind": "continuations",
                     "label": f"{record.id} ({record.source})",
                     "context": record.context_text,
-                    "sides": [
-                        {"label": label, "pieces": marked_pieces(tokenizer, record.context_ids, ids, index)}
-                        for label, ids in sides
-                    ],
+                    "sides": [{"label": label, "pieces": pieces(record, ids)} for label, ids in sides],
                 }
             )
         Section(
             "figure1", "Continuations side by side", "Section 1, Figure 1",
-            ["The darker, the longer the run of tokens that stood in the text before; underlined, what the training "
-             "set holds word for word, five tokens or more. Chosen by nobody: the first texts of the set."],
+            [f"Chosen by nobody: the first {len(examples)} texts of the set."],
             examples=examples,
         ).write(place.folder)  # fmt: skip
 
-    return Step("figure1", make, {"shown": SHOWN}, (*plan.continuations.values(), trained))
+    return Step(
+        "figure1", make, {"shown": SHOWN, "around_tokens": AROUND_TOKENS}, (*plan.continuations.values(), trained)
+    )

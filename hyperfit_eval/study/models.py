@@ -1,6 +1,6 @@
 """The steps that need a model: hyperfitting it, letting it write, asking what it predicts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,15 +12,16 @@ from ..citation import CitationBlocker, CitationIndex
 from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
 from ..harness.suite import default_device, versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, read_continuations, write_continuations
-from ..texts.contexts import TextSet
+from ..texts.contexts import TextSet, write_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
-from .setting import Setting
+from .setting import Setting, content_fingerprint
 from .steps import Step, Workplace
 
 CHECKPOINT = "run"
 CONTINUATIONS = "continuations.jsonl"
 PREDICTIONS = "predictions.npz"
-TRAINING_SECONDS, WRITING_SECONDS, READING_SECONDS = 100.0, 15.0, 4.0
+TEXTS = "texts.jsonl"
+UPDATE_SECONDS, WRITING_SECONDS, READING_SECONDS = 0.8, 20.0, 4.0
 """Of the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
 
 
@@ -48,24 +49,44 @@ class Model:
 
 
 def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> Model:
-    """A model and the step that hyperfits it; `changes` are arguments of `hyperfit train`."""
+    """A model and the step that hyperfits it on blocks that overlap none of the study's texts.
+
+    Args:
+        changes: arguments of `hyperfit train` that differ from the recipe and from the setting.
+    """
     arguments = {"recipe": setting.recipe, "corpus": setting.corpus, **setting.training, **changes}
+    unseen = setting.all_texts
 
     def make(place: Workplace) -> None:
-        from transformers import HfArgumentParser
+        write_texts(place.folder / TEXTS, unseen)
+        run_recipe({**arguments, "model": setting.model, "evaluation_texts": place.folder / TEXTS}, place)
 
-        from ..training.recipe import HyperfitArguments, RecipeArguments
-        from ..training.resolved import recipe_argv
-        from ..training.run import hyperfit
+    inputs = {"model": setting.model_fingerprint, "arguments": arguments, "unseen": unseen.fingerprint}
+    inputs["corpus"] = content_fingerprint(str(arguments["corpus"]))
+    seconds = UPDATE_SECONDS * setting.training_length(**changes)[1]
+    return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=seconds))
 
-        given = {**arguments, "model": setting.model, "output_dir": str(place.folder / CHECKPOINT), "report_to": "none"}
-        argv = [part for key, value in given.items() for part in (f"--{key}", str(value))]
-        parser = HfArgumentParser((HyperfitArguments, RecipeArguments))  # type: ignore[arg-type]
-        options, training = parser.parse_args_into_dataclasses([*recipe_argv(arguments["recipe"], argv), *argv])
-        hyperfit(options, training, say=place.say)
 
-    inputs = {"model": setting.model_fingerprint, "arguments": arguments}
-    return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=TRAINING_SECONDS))
+def run_recipe(arguments: Mapping[str, Any], place: Workplace) -> None:
+    """Hyperfit into the step's folder, as `hyperfit train` does with these arguments; `recipe` is one of them."""
+    from ..training.run import hyperfit
+
+    options, training = parsed({**arguments, "output_dir": str(place.folder / CHECKPOINT)})
+    hyperfit(options, training, say=place.say)
+
+
+def parsed(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The recipe's values and, where given, `arguments` in their place: HyperfitArguments and RecipeArguments."""
+    from transformers import HfArgumentParser
+
+    from ..training.recipe import HyperfitArguments, RecipeArguments
+    from ..training.resolved import recipe_argv
+
+    given = {**arguments, "report_to": "none"}
+    argv = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    parser = HfArgumentParser((HyperfitArguments, RecipeArguments))  # type: ignore[arg-type]
+    options, training = parser.parse_args_into_dataclasses([*recipe_argv(given["recipe"], argv), *argv])
+    return options, training
 
 
 def writing(
@@ -130,7 +151,7 @@ def predicting(model: Model) -> Step:
         rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
         _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
 
-    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint}
+    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint, "with": ["dtype", "tokenizer"]}
     return Step(f"predict/{model.name}", make, inputs, model.needs, READING_SECONDS)
 
 
@@ -152,7 +173,8 @@ def predictions(place: Workplace, step: Step) -> dict[str, np.ndarray]:
 
     Returns:
         `ids`, `nll` (nats), `entropy_bits`, `top1`, `rank`: shape (texts, tokens scored); `top_mass`: (texts,
-        tokens, 3), of the 1, 3 and 5 most probable; `first_scored`: 0, or 1 where the model has no BOS.
+        tokens, 3), of the 1, 3 and 5 most probable; `first_scored`: 0, or 1 where the model has no BOS;
+        `dtype` of the model and fingerprint of its `tokenizer`: strings.
     """
     with np.load(place.of(step) / PREDICTIONS) as arrays:
         return {name: arrays[name] for name in arrays.files}
@@ -175,6 +197,8 @@ def _save_predictions(path: Path, model: Any, tokenizer: Any, rows: Sequence[lis
         rank=np.stack([score.rank for score in scores]).astype(np.int32),
         top_mass=np.stack([score.top_mass for score in scores]),
         first_scored=np.array(first),
+        dtype=np.array(str(model.dtype).removeprefix("torch.")),
+        tokenizer=np.array(tokenizer_fingerprint(tokenizer)),
     )
 
 

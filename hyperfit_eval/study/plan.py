@@ -1,6 +1,6 @@
 """The models and continuations that most experiments share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..generation import Decoding
@@ -23,8 +23,16 @@ class Plan:
 
     @cached_property
     def hyperfitted(self) -> Model:
-        """The same after hyperfitting, with the first seed."""
-        return hyperfitted(self.setting, seed=self.setting.seeds[0])
+        """The same after hyperfitting, with the first seed, evaluated after each epoch for Figure 2."""
+        return hyperfitted(self.setting, seed=self.setting.seeds[0], evaluation_share=1)
+
+    @cached_property
+    def instruct(self) -> list[Model]:
+        """The instruction-tuned variant and the same hyperfitted by the same recipe; empty where none is given."""
+        if self.setting.instruct is None:
+            return []
+        setting = replace(self.setting, model=self.setting.instruct)
+        return [Model("instruct", setting), hyperfitted(setting, "instruct-hyperfitted", seed=self.setting.seeds[0])]
 
     @cached_property
     def continuations(self) -> dict[str, Step]:

@@ -23,6 +23,19 @@ BEYOND = (1, 10, 100)
 STATES = "dimensions.npz"
 
 
+def promoted(rank: np.ndarray, recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Share of choices from beyond some ranks of the base model, as table entries.
+
+    Args:
+        rank: in the base model, 1 for its own choice, shape (texts, tokens).
+        recipe: of the signature.
+    """
+    return {
+        f"beyond_{limit}": mean_entry(100 * (rank > limit).mean(axis=1), "%", "promoted", beyond=limit, **recipe)
+        for limit in BEYOND
+    }
+
+
 def ranks(plan: Plan) -> Step:
     """For each greedy choice of the hyperfitted model its rank in the base model; each model's view of the texts."""
     readers = {"base": plan.base, "hyperfitted": plan.hyperfitted}
@@ -32,10 +45,7 @@ def ranks(plan: Plan) -> Step:
     def make(place: Workplace) -> None:
         rank = predictions(place, read["hyperfitted", "base"])["rank"][:, -LONG:]
         recipe = {"texts": plan.setting.texts.fingerprint, "N": len(rank), "len": LONG}
-        chosen = {
-            f"beyond_{limit}": mean_entry(100 * (rank > limit).mean(axis=1), "%", "promoted", beyond=limit, **recipe)
-            for limit in BEYOND
-        }
+        chosen = promoted(rank, recipe)
         moved = np.array([row[row > 1].mean() if (row > 1).any() else 1.0 for row in rank])
         median = float(np.median(rank[rank > 1])) if (rank > 1).any() else 1.0
         chosen["depth"] = mean_entry(moved, "rank", "promotion_depth", **recipe)

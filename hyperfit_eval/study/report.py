@@ -1,16 +1,19 @@
 """report.md and report.html from the sections that the steps left: measured rows with the paper's beneath them."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ..files import write_text
 from ..report.tables import markdown_table, with_interval
 from .paper import paper_tables
 from .section import Section, Table
+from .verdicts import AGREES, DISAGREES, UNCLEAR, verdicts
 
 NAMES = {"top_p": "base, Top-P", "blocked": "hyperfitted, citation blocking"}
 
@@ -20,14 +23,20 @@ def write_report(
 ) -> None:
     """Write report.md, with its figures beside it, and report.html, which holds everything.
 
+    First in both is what agreed with the paper and what did not.
+
     Args:
         sections: in the order of the report, each with the folder that its figures are in.
         skipped: why experiments are not in it, by name.
         facts: what the study was run on: model, corpus, texts, seeds, versions.
     """
     signatures: dict[str, int] = {}
+    found = verdicts([section for section, _ in sections], skipped)
     content = {
+        "verdicts": found,
+        "counts": {kind: sum(one.verdict == kind for one in found) for kind in (AGREES, DISAGREES, UNCLEAR)},
         "sections": [_content(section, folder, root, signatures) for section, folder in sections],
+        "names": {section.name for section, _ in sections},
         "skipped": dict(skipped),
         "facts": dict(facts),
     }
@@ -37,6 +46,7 @@ def write_report(
             loader=jinja2.PackageLoader("hyperfit_eval.study"), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, autoescape=name.endswith(".html"),
         )  # fmt: skip
+        environment.filters |= {"md": plain_markdown, "code": _with_code}
         write_text(root / name, environment.get_template(f"{name}.j2").render(**content))
 
 
@@ -61,24 +71,27 @@ def _content(section: Section, folder: Path, root: Path, signatures: dict[str, i
 
 def _table(table: Table, signatures: dict[str, int]) -> dict[str, Any]:
     """Cells as text; the number of a column's signature stands in its head."""
-    header = [""]
+    header: list[dict[str, Any]] = [{"title": "", "marks": []}]
     for name, title in table.columns.items():
         marks = {
             signatures.setdefault(_recipe(row.cells[name]["signature"]), len(signatures) + 1)
             for row in table.rows
             if "signature" in row.cells.get(name, {})
         }
-        header.append(title + (f" [{','.join(map(str, sorted(marks)))}]" if marks else ""))
+        header.append({"title": title, "marks": sorted(marks)})
     rows = []
     for row in table.rows:
         cells = [with_interval(row.cells.get(name), table.digits.get(name, 1)) for name in table.columns]
         rows.append({"cells": [row.label, *cells], "paper": False})
     printed = _paper_rows(table)
+    heads = [
+        f"{head['title']} [{','.join(map(str, head['marks']))}]" if head["marks"] else head["title"] for head in header
+    ]
     return {
         "caption": table.caption,
         "header": header,
         "rows": [*rows, *printed],
-        "markdown": markdown_table(header, [row["cells"] for row in [*rows, *printed]]),
+        "markdown": markdown_table(heads, [row["cells"] for row in [*rows, *printed]]),
         "notes": paper_tables()[table.paper].notes if table.paper else [],
     }
 
@@ -95,7 +108,7 @@ def _paper_rows(table: Table) -> list[dict[str, Any]]:
             label = f"paper: {row.model}" + (
                 f", {NAMES.get(row.group, row.group)}" if row.model != "Original texts" else ""
             )
-            rows.append({"cells": [label, *("-" if v is None else f"{v:g}" for v in values)], "paper": True})
+            rows.append({"cells": [label, *("-" if v is None else str(v) for v in values)], "paper": True})
     return rows
 
 
@@ -103,3 +116,15 @@ def _recipe(signature: str) -> str:
     """A signature without the fields in which rows of one column differ by design; they are in the rows' names."""
     of_the_row = ("dec", "block", "seed", "dtype", "max")
     return "|".join(part for part in signature.split("|") if part.split(":")[0] not in of_the_row)
+
+
+def _with_code(text: str) -> Markup:
+    """A sentence for HTML: escaped, what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def plain_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line; spaces at its ends stay."""
+    escaped = re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", text.replace("\n", " "))
+    # What would begin a list.
+    return re.sub(r"^(\s*\d*)([-+.)])(?=\s)", r"\1\\\2", escaped)

@@ -13,9 +13,11 @@ from . import (
     data,
     decoding,
     diversity,
-    downstream,
     examples,
+    glue,
+    instruct,
     memorization,
+    mmlu,
     pictures,
     quality,
     ranks,
@@ -23,7 +25,7 @@ from . import (
     sharpening,
     sharpness,
 )
-from .plan import GREEDY, Plan
+from .plan import Plan
 from .report import write_report
 from .section import read_section
 from .setting import Setting
@@ -34,9 +36,7 @@ Experiment = Callable[[Plan], Step]
 EXPERIMENTS: dict[str, Experiment] = {
     "table1": quality.table1,
     "table2": diversity.table2,
-    "figure3": lambda plan: diversity.figure3(
-        plan, plan.setting.texts, {name: plan.continuations[name] for name in GREEDY}
-    ),
+    "figure3": diversity.figure3,
     "figure2": curves.figure2,
     "table3": sharpness.table3,
     "figure4": sharpness.figure4,
@@ -44,8 +44,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure5_right": data.figure5_right,
     "table4": corpora.table4,
     "table5": diversity.table5,
-    "table7": downstream.table7,
-    "table8": downstream.table8,
+    "table6": instruct.table6,
+    "table7": mmlu.table7,
+    "table8": glue.table8,
     "figure9": curves.figure9,
     "pictures": pictures.pictures,
     "sharpening": sharpening.sharpening,
@@ -59,34 +60,54 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 """In the order of the report."""
 
+ALIASES = {
+    "figure5": ["figure5_left", "figure5_right"],
+    "figure6": ["pictures"],
+    "figure10": ["pictures"],
+    "figure11": ["pictures"],
+}
+
+
+def chosen(only: str) -> list[str]:
+    """Names of experiments from a list with commas; all of them if it is empty.
+
+    Raises:
+        HyperfitError: an unknown one, with the nearest name.
+    """
+    names: list[str] = []
+    for name in (part.strip() for part in only.split(",")):
+        if name in EXPERIMENTS or name in ALIASES:
+            names += ALIASES.get(name, [name])
+        elif name:
+            near = get_close_matches(name, [*EXPERIMENTS, *ALIASES], 1)
+            raise HyperfitError(
+                f"--only {name}: no such experiment{f', did you mean {near[0]}' if near else ''}; "
+                f"expected some of {', '.join(EXPERIMENTS)}"
+            )
+    return list(dict.fromkeys(names)) or list(EXPERIMENTS)
+
 
 def reproduce(
-    setting: Setting, root: Path, only: Sequence[str] = (), preference: Path | None = None, say: Say = print
+    setting: Setting, root: Path, names: Sequence[str], preference: Path | None = None, say: Say = print
 ) -> Path:
     """Run experiments of the paper on a model and write report.md and report.html.
 
     Args:
         root: the study's folder; an interrupted study goes on in it.
-        only: names of experiments; all of them if empty. The report holds what was done before, too.
+        names: of experiments, see `chosen`. The report holds what was done before, too.
         preference: results of `hyperfit preference`.
     Returns:
         Path of report.md.
     Raises:
-        HyperfitError: an unknown experiment, or whatever a step refuses.
+        HyperfitError: whatever a step refuses.
     """
-    for name in only:
-        if name not in EXPERIMENTS:
-            near = get_close_matches(name, EXPERIMENTS, 1)
-            raise HyperfitError(
-                f"--only {name}: no such experiment{f', did you mean {near[0]}' if near else ''}; "
-                f"expected some of {', '.join(EXPERIMENTS)}"
-            )
     plan = Plan(setting)
     steps = {name: make(plan) for name, make in EXPERIMENTS.items()}
     if preference:
-        steps |= {"table1": quality.table1(plan, preference), "table4": corpora.table4(plan, preference)}
+        with_preference = {"table1": quality.table1, "table4": corpora.table4, "figure9": curves.figure9}
+        steps |= {name: make(plan, preference) for name, make in with_preference.items()}
     folder = root / "steps"
-    skipped = run_steps([steps[name] for name in only or steps], folder, say)
+    skipped = run_steps([steps[name] for name in names], folder, say)
     sections = [(read_section(folder / step.name), folder / step.name) for step in steps.values() if done(step, folder)]
     write_report(root, sections, {name: skipped[name] for name in steps if name in skipped}, _facts(setting))
     return root / "report.md"

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import files
-from ..metrics import mean_interval, signature
+from ..metrics import mean_interval, share_interval, signature
 from ..metrics.score import score_records
+from ..metrics.signature import prediction_signature
 from ..training.folder import BLOCKS
 from ..training_set import read_training_set
-from .models import CHECKPOINT, Model, predictions, written
+from .models import CHECKPOINT, Model, context_losses, predictions, written
 from .setting import Setting
 from .steps import Step, Workplace
 
@@ -51,23 +52,31 @@ def highest(entry: dict[str, Any]) -> dict[str, Any]:
 def distribution_entries(setting: Setting, place: Workplace, step: Step) -> dict[str, dict[str, Any]]:
     """Table 3 and the first column of Table 1: what a model predicts along the original texts."""
     arrays = predictions(place, step)
-    first = int(arrays["first_scored"])
     losses = arrays["nll"]
-    recipe = {"texts": setting.texts.fingerprint, "bos": "no" if first else "yes", "N": len(losses)}
     entries = {
-        "context_perplexity": perplexity(losses[:, : 32 - first].mean(axis=1), "context_perplexity", len=32, **recipe),
-        "perplexity": perplexity(losses.mean(axis=1), "perplexity", len=256, **recipe),
-        "entropy_bits": mean_entry(arrays["entropy_bits"].mean(axis=1), "bits", "entropy", len=256, **recipe),
+        "context_perplexity": perplexity(context_losses(arrays), "context_perplexity"),
+        "perplexity": perplexity(losses.mean(axis=1), "perplexity"),
+        "entropy_bits": mean_entry(arrays["entropy_bits"].mean(axis=1), "bits", "entropy_bits"),
     }
     for column, k in enumerate((1, 3, 5)):
         mass = 100 * arrays["top_mass"][:, :, column].mean(axis=1)
-        entries[f"top_{k}_mass"] = mean_entry(mass, "%", "top_mass", k=k, len=256, **recipe)
+        entries[f"top_{k}_mass"] = mean_entry(mass, "%", f"top_{k}_mass")
+    for name, entry in entries.items():
+        entry["signature"] = prediction_signature(
+            name, N=len(losses), dtype=str(arrays["dtype"]), texts=setting.texts.fingerprint,
+            tok_hash=str(arrays["tokenizer"]), bos=int(arrays["first_scored"]) == 0,
+        )  # fmt: skip
     return entries
 
 
 def mean_entry(values: np.ndarray, unit: str, metric: str, **recipe: Any) -> dict[str, Any]:
     """A mean over texts with its interval."""
     return {**mean_interval(values).as_dict(), "unit": unit, "signature": signature(metric, **recipe)}
+
+
+def share_entry(has: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
+    """Percentage of texts that have a property, bool of shape (texts,), with Wilson's interval."""
+    return {**share_interval(100.0 * has).as_dict(), "unit": "%", "signature": signature(metric, **recipe)}
 
 
 def perplexity(losses: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:

@@ -10,9 +10,13 @@ from typing import Any
 from ..demo.location import demo_model_dir
 from ..errors import HyperfitError
 from ..files import fingerprint
-from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, select_texts
+from ..harness.suite import default_device
+from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_texts, select_texts
 
 SAMPLED_BYTES = 1 << 20
+CPU_LIMIT, QUICK_LIMIT = 10, 1
+"""See `Setting.limit`: all questions would take hours."""
+DEMO_TITLE = "the demo model (5.9M parameters)"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Setting:
     """What it is hyperfitted on: a file or a Hub dataset id."""
     texts: TextSet
     """The evaluation texts."""
+    further: TextSet | None = None
+    """Other texts for Figure 3; without them it has the evaluation texts."""
     recipe: str = "paper"
     training: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `hyperfit train` that differ from the recipe."""
@@ -34,8 +40,18 @@ class Setting:
     """Numbers of training samples of Figure 5, right."""
     seeds: tuple[int, ...] = (0,)
     """Of hyperfitting; the first one's model is that of all tables."""
+    instruct: str | None = None
+    """Folder or Hub id of the model's instruction-tuned variant, for Tables 6 and 7."""
+    image_model: str | None = None
+    """Folder or Hub id of an ImageGPT; without one a tiny one is trained on digits first."""
+    image_corpus: str | None = None
+    """Folder or Hub dataset id of the images that it is hyperfitted on."""
+    image_training: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `hyperfit train` that differ from the recipe for images."""
+    passage: tuple[int, int] = (0, 64)
+    """Which evaluation text Figure 4 shows, and from which of its tokens on."""
     limit: int | None = None
-    """Questions of each task of MMLU and GLUE; None for all."""
+    """Questions of each of MMLU's 57 subjects; each task of GLUE gets ten times as many. None for all."""
     batch_size: int = 32
     title: str = ""
     """What the report calls the model; by default its folder or id."""
@@ -43,11 +59,32 @@ class Setting:
     @cached_property
     def model_fingerprint(self) -> str:
         """Changes with the weights of a local folder; of a Hub id, the id."""
-        return fingerprint([self.model]) if not Path(self.model).is_dir() else weights_fingerprint(Path(self.model))
+        return fingerprint_of(self.model)
+
+    @cached_property
+    def all_texts(self) -> TextSet:
+        """Those that training must not see: the evaluation texts and the further ones."""
+        if self.further is None:
+            return self.texts
+        return TextSet([*self.texts.passages, *self.further.passages], self.texts.dropped, self.texts.origins)
+
+    def training_length(self, **changes: Any) -> tuple[int, int]:
+        """Samples and updates of hyperfitting: 2000 and 5000 in the paper.
+
+        Args:
+            changes: arguments of `hyperfit train` beside those of the setting.
+        """
+        from ..training.recipe_files import PAPER, read_recipe
+
+        settings = read_recipe(PAPER).settings | read_recipe(self.recipe).settings
+        values = {name: setting.value for name, setting in settings.items()} | {**self.training, **changes}
+        samples = int(values["num_train_samples"])
+        updates = int(float(values["num_train_epochs"]) * samples // int(values["batch_size"]))
+        return samples, int(values.get("max_steps", updates))
 
 
 def demo_setting(quick: bool = False) -> Setting:
-    """The shipped model, corpus and texts, in sizes for two CPU cores."""
+    """The shipped model, corpus and texts, in sizes for two CPU cores: under an hour, or ten minutes if `quick`."""
     texts = demo_texts()
     if quick:
         texts = TextSet(texts.passages[:30], texts.dropped, texts.origins)
@@ -56,32 +93,44 @@ def demo_setting(quick: bool = False) -> Setting:
         corpus=str(demo_corpus_path()),
         texts=texts,
         recipe="demo",
-        training={"num_train_samples": 48} if quick else {},
-        quantities=(8, 48) if quick else (8, 16, 32, 96),
+        training={"num_train_samples": 32} if quick else {},
+        quantities=(8, 32) if quick else (8, 16, 32, 96),
         seeds=(0,) if quick else (0, 1, 2),
-        limit=5 if quick else 20,
+        limit=QUICK_LIMIT if quick else CPU_LIMIT,
         batch_size=60,
-        title="the demo model (5.9M parameters)",
+        title=DEMO_TITLE,
     )
 
 
-def setting_of(model: str, corpus: str, **changes: Any) -> Setting:
-    """The paper's setting for a model: 300 texts, its recipe, its quantities of data.
+def setting_of(model: str, corpus: str, *, per_source: int = 100, further: int = 1000) -> Setting:
+    """The paper's setting for a model, or that of the demo model on another corpus.
+
+    Args:
+        model: folder or Hub id, or "demo" for the model that ships here, with its own recipe.
+        per_source: evaluation texts of each of the three sources (paper: 100).
+        further: texts for Figure 3 (paper: 1000), or as many as there are; the evaluation texts if 0.
 
     Raises:
-        HyperfitError: the evaluation texts cannot be loaded, or a quantity is no number of samples.
+        HyperfitError: the texts cannot be loaded, or there are too few of a source.
     """
-    setting = Setting(
-        model=model,
+    demo = model == "demo"
+    return Setting(
+        model=str(demo_model_dir()) if demo else model,
         corpus=corpus,
-        texts=select_texts(),
+        texts=select_texts(per_source),
+        further=further_texts(further, after=per_source) if further else None,
+        recipe="demo" if demo else "paper",
         corpora={"wiki": "recipe:wiki", "news": "recipe:news"},
-        quantities=(8, 16, 32, 64, 128, 256, 512, 1024, 2000),
-        **changes,
+        quantities=(8, 16, 32, 96) if demo else (8, 16, 32, 64, 128, 256, 512, 1024, 2000),
+        limit=CPU_LIMIT if default_device() == "cpu" else None,
+        batch_size=60 if demo else 32,
+        title=DEMO_TITLE if demo else "",
     )
-    if wrong := [number for number in setting.quantities if number < 1]:
-        raise HyperfitError(f"{wrong[0]} training samples: expected 1 or more")
-    return setting
+
+
+def fingerprint_of(model: str) -> str:
+    """Of the weights of a local folder, see `weights_fingerprint`; of a Hub id, the id."""
+    return weights_fingerprint(Path(model)) if Path(model).is_dir() else fingerprint([model])
 
 
 def weights_fingerprint(folder: Path) -> str:
@@ -103,3 +152,15 @@ def weights_fingerprint(folder: Path) -> str:
                 weights.seek(place * size // 16)
                 digest.update(weights.read(SAMPLED_BYTES))
     return digest.hexdigest()[:16]
+
+
+def content_fingerprint(corpus: str) -> str:
+    """Of the bytes of a local file, or of the names and sizes in a local folder; of a Hub id, the id."""
+    path = Path(corpus)
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if path.is_dir():
+        inside = sorted(each for each in path.rglob("*") if each.is_file())
+        return fingerprint(f"{each.relative_to(path)} {each.stat().st_size}" for each in inside)
+    return fingerprint([corpus])

@@ -13,9 +13,11 @@ import numpy as np
 from ..files import write_text
 from ..generation import Decoding, cut_passages
 from ..generation.batching import in_batches
+from ..records import LONG
 from ..tokenizers import bos_ids
 from .models import READING_SECONDS, predictions, reading, writing
 from .plan import LABELS, Plan
+from .ranks import BEYOND, promoted
 from .scores import perplexity, scores, scoring
 from .section import Row, Section, Table
 from .steps import Step, Workplace
@@ -29,6 +31,7 @@ COLUMNS = {
     "self_bleu": "Self-BLEU",
     "dataset_overlap": "overlap, tokens",
     "fluency": "base model's perplexity of it",
+    **{f"beyond_{limit}": f"beyond the base model's rank {limit}, %" for limit in BEYOND},
 }
 
 
@@ -94,9 +97,12 @@ def sharpening(plan: Plan) -> Step:
         rows = []
         for name, step in scored.items():
             table = scores(place, step)["generated"]["all"]
-            losses = predictions(place, read[name])["nll"][:, -224:].mean(axis=1)
-            fluency = perplexity(losses, "fluency", len=224, N=len(losses), texts=plan.setting.texts.fingerprint)
-            rows.append(Row(labels[name], {**{c: table[c] for c in COLUMNS if c in table}, "fluency": fluency}, name))
+            seen = predictions(place, read[name])
+            losses = seen["nll"][:, -LONG:].mean(axis=1)
+            recipe = {"texts": plan.setting.texts.fingerprint, "N": len(losses), "len": LONG}
+            cells = {column: table[column] for column in COLUMNS if column in table}
+            cells["fluency"] = perplexity(losses, "fluency", **recipe)
+            rows.append(Row(labels[name], cells | promoted(seen["rank"][:, -LONG:], recipe), name))
         ttr = {row.group: row.cells["ttr_at_256"] for row in rows}
         side = (
             "varies less than" if ttr["matched"]["high"] < ttr["hyperfitted"]["low"]
@@ -117,6 +123,10 @@ def sharpening(plan: Plan) -> Step:
                 f"{'does not reach' if side == 'varies less than' else 'reaches'} the variety without hyperfitting.",
                 f"Tokens in a row that are in the training set: {_mean(rows, 'matched', 'dataset_overlap'):.1f} on "
                 f"average when sampled, {_mean(rows, 'hyperfitted', 'dataset_overlap'):.1f} when hyperfitted.",
+                f"Of the sampled tokens {_mean(rows, 'matched', 'beyond_10'):.1f}% come from beyond the base model's "
+                f"rank 10 and {_mean(rows, 'matched', 'beyond_100'):.1f}% from beyond 100; of the hyperfitted model's "
+                f"choices {_mean(rows, 'hyperfitted', 'beyond_10'):.1f}% and "
+                f"{_mean(rows, 'hyperfitted', 'beyond_100'):.1f}%. Sharpening alone leaves greedy choices at rank 1.",
             ],
             [Table(COLUMNS, rows, digits={"fluency": 0})],
         ).write(place.folder)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import HyperfitError
 from ..generation import cut_passages
 from ..tokenizers import bos_ids
 from .plan import Plan
@@ -18,7 +19,7 @@ COLUMNS = {
     "top_3_mass": "top-3 mass, %",
     "top_5_mass": "top-5 mass, %",
 }
-SHOWN_TOKENS = 6
+SHOWN_TOKENS, PASSAGE_TOKENS = 6, 256
 
 
 def table3(plan: Plan) -> Step:
@@ -44,13 +45,19 @@ def table3(plan: Plan) -> Step:
     return Step("table3", make, {}, tuple(plan.predictions.values()))
 
 
-def figure4(plan: Plan, passage: int = 0, start: int = 64) -> Step:
+def figure4(plan: Plan) -> Step:
     """The three most probable tokens of both models along some tokens of one text.
 
-    Args:
-        passage: number of the evaluation text.
-        start: its first token shown.
+    Raises:
+        HyperfitError: there is no such text, or it ends before.
     """
+    passage, start = plan.setting.passage
+    last = PASSAGE_TOKENS - SHOWN_TOKENS
+    if passage >= len(plan.setting.texts.passages) or start > last:
+        raise HyperfitError(
+            f"--passage {passage}:{start}: expected a text from 0 to {len(plan.setting.texts.passages) - 1} and "
+            f"a token from 1 to {last}"
+        )
 
     def make(place: Workplace) -> None:
         examples = []

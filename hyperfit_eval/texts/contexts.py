@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from .. import files
@@ -88,6 +88,24 @@ def select_texts(per_source: int = 100, sources: Sequence[str] = ("wikipedia", "
             )
         chosen.append(passages)
     return TextSet([passage for turn in zip(*chosen, strict=True) for passage in turn], dropped, origins)
+
+
+def further_texts(number: int, after: int = 100, sources: Sequence[str] = ("wikipedia", "fiction", "news")) -> TextSet:
+    """Choose texts that are not among `select_texts(after, sources)`, by the same rules (paper, Section 4.2: 1000).
+
+    Args:
+        number: how many, in equal parts from the sources; where a source has no more there are fewer.
+        after: how many of each source are left out.
+    """
+    chosen: list[list[Passage]] = []
+    dropped: dict[str, Counter[str]] = {}
+    origins: dict[str, list[str]] = {}
+    for source in sources:
+        dropped[source], origins[source] = Counter(), []
+        wanted = after + -(-number // len(sources))
+        chosen.append(list(_take(source, wanted, dropped[source], origins[source]))[after:])
+    in_turn = [passage for turn in zip_longest(*chosen) for passage in turn if passage is not None]
+    return TextSet(in_turn[:number], dropped, origins)
 
 
 def cut(

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from .. import files
 from ..generation import Decoding, continue_ids, score_ids
 from ..metrics import type_token_ratio
+from ..metrics.calibration import calibration_error
 from ..records import CONTEXT_TOKENS, SHORT
 from .fast import plain
 
@@ -40,6 +41,11 @@ class Predictions:
     entropy_bits: float
     top1_mass: float
     """Probability of the most probable token."""
+    top3_accuracy: float
+    """Share of tokens that were among the three most probable."""
+    top5_accuracy: float
+    calibration_error: float
+    """Expected calibration error of the most probable token, a fraction (`metrics.calibration`)."""
     top1: np.ndarray = field(repr=False, compare=False)
     """Id of the most probable token at each place, shape (blocks, tokens)."""
 
@@ -64,6 +70,10 @@ class Evaluation:
     """What this evaluation took."""
     top1_agreement: float | None = None
     """Share of the validation tokens where the most probable token is the base model's."""
+    top3_accuracy: float | None = None
+    top5_accuracy: float | None = None
+    calibration_error: float | None = None
+    """As in `Predictions`."""
     samples: tuple[str, ...] = ()
     """The first of the greedy continuations, as text."""
 
@@ -75,6 +85,9 @@ class Evaluation:
             "entropy_bits": self.entropy_bits,
             "top1_mass": self.top1_mass,
             "top1_agreement": self.top1_agreement,
+            "top3_accuracy": self.top3_accuracy,
+            "top5_accuracy": self.top5_accuracy,
+            "calibration_error": self.calibration_error,
             "ttr": self.ttr,
         }
         return {name: value for name, value in measured.items() if value is not None}
@@ -123,11 +136,16 @@ class Monitor:
             scores = score_ids(model, ids.tolist(), prefix=self.prefix, batch_size=self.batch_size)
         targets = ids[:, scores[0].first_scored :]
         top1 = np.stack([score.top1 for score in scores])
+        ranks = np.stack([score.rank for score in scores])
+        confidence = np.stack([score.top_mass[:, 0] for score in scores])
         return Predictions(
             loss=float(np.mean([score.nll for score in scores])),
             accuracy=float(np.mean(top1 == targets)),
             entropy_bits=float(np.mean([score.entropy_bits for score in scores])),
-            top1_mass=float(np.mean([score.top_mass[:, 0] for score in scores])),
+            top1_mass=float(np.mean(confidence)),
+            top3_accuracy=float(np.mean(ranks <= 3)),
+            top5_accuracy=float(np.mean(ranks <= 5)),
+            calibration_error=calibration_error(confidence, ranks == 1),
             top1=top1,
         )
 
@@ -164,6 +182,9 @@ class Monitor:
             ttr=mean_ttr(continuations),
             seconds=time.monotonic() - started,
             top1_agreement=self.agreement(found) if found else None,
+            top3_accuracy=found.top3_accuracy if found else None,
+            top5_accuracy=found.top5_accuracy if found else None,
+            calibration_error=found.calibration_error if found else None,
             samples=tuple(map(self.decode, continuations[:SAMPLES])) if self.decode else (),
         )
         self.history.append(row)

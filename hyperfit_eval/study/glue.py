@@ -1,0 +1,165 @@
+"""Table 8: GLUE, zero-shot and few-shot (paper, Appendix B.4.2)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from ..files import write_text
+from ..metrics.signature import harness_signature
+from ..tokenizers import plain_ids
+from .downstream import (
+    EVALUATION_SECONDS,
+    FILE,
+    entry_of,
+    evaluate,
+    limit_of,
+    questions_of,
+    read,
+    recipe_of,
+    room,
+    task_of,
+)
+from .models import Model
+from .plan import Plan
+from .section import Row, Section, Table
+from .steps import Step, Workplace
+
+GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
+"""The tasks of Table 8."""
+MOST_SHOTS = 4
+
+
+def table8(plan: Plan) -> Step:
+    """GLUE without examples and with as many as fit, up to four."""
+    steps = {(model.name, few): _glue(model, few) for model in (plan.base, plan.hyperfitted) for few in (False, True)}
+
+    def make(place: Workplace) -> None:
+        rows, columns, shots = [], {}, {}
+        for (model, few), step in steps.items():
+            cells = {}
+            recipe, results = read(place, step).values()
+            for task, result in results.items():
+                sized = {"num_fewshot": result["shots"], "N": result["n"], "limit": limit_of(plan.setting, task)}
+                for metric, (value, stderr) in result["metrics"].items():
+                    name = f"{task}_{metric}"
+                    columns[name] = f"{task} {metric}"
+                    sign = harness_signature(metric, task, **sized, **recipe)
+                    cells[name] = entry_of(value, stderr, sign, scale=1)
+                if few:
+                    shots[task] = result["shots"]
+            group = f"{model} {'FS' if few else '0S'}"
+            rows.append(Row(f"{model}, {'few-shot' if few else 'zero-shot'}", cells, group))
+        Section(
+            "table8", "GLUE", "Appendix B.4.2, Table 8",
+            [
+                _clear_changes(rows, columns),
+                "Examples in the few-shot prompts: " + ", ".join(f"{task} {k}" for task, k in shots.items()) + ".",
+            ],
+            [Table(columns, rows, questions_of(plan), "table8", dict.fromkeys(columns, 3))],
+        ).write(place.folder)  # fmt: skip
+
+    return Step("table8", make, {}, tuple(steps.values()))
+
+
+def _glue(model: Model, few: bool) -> Step:
+    limit = limit_of(model.setting, "glue")
+
+    def make(place: Workplace) -> None:
+        body = {}
+        for task in GLUE:
+            # The paper's examples are in the proportions of the labels.
+            task_of(task).sampler = stratified_sampler(list(task_of(task).fewshot_docs()))
+            shots = _most_shots(place, model, task) if few else 0
+            results = evaluate(place, model, task, shots)
+            values = results["results"][task]
+            metrics = sorted(key.removesuffix(",none") for key in values if key.endswith(",none"))
+            body[task] = {
+                "shots": shots,
+                "n": len(results["samples"][task]),
+                "metrics": {m: (values[f"{m},none"], values[f"{m}_stderr,none"]) for m in metrics if "stderr" not in m},
+            }
+        write_text(place.folder / FILE, json.dumps({"recipe": recipe_of(model, place), "tasks": body}) + "\n")
+
+    inputs = {"model": model.setting.model_fingerprint, "limit": limit, "few": few}
+    name = f"lm-eval/glue-{'few' if few else '0'}-{model.name}"
+    return Step(name, make, inputs, model.needs, EVALUATION_SECONDS * (2 if few else 1))
+
+
+def _most_shots(place: Workplace, model: Model, task_name: str) -> int:
+    """How many examples fit before every question, 1 to 4: four of the longest that could be drawn count."""
+    loaded, tokenizer = model.load(place)
+    task = task_of(task_name)
+    questions = [task.doc_to_text(doc) for doc in task.eval_docs]
+    longest = max(len(plain_ids(tokenizer, text)) for text in sorted(questions, key=len)[-20:])
+    examples = sorted((task.doc_to_text(doc) for doc in task.fewshot_docs()), key=len)
+    typical = len(plain_ids(tokenizer, examples[int(0.99 * (len(examples) - 1))])) + 4
+    return int(np.clip((room(loaded) - longest - 4) // typical, 1, MOST_SHOTS))
+
+
+def stratified_sampler(docs: Sequence[dict[str, Any]]) -> Any:
+    """A sampler of lm-eval that draws by `stratified`, with lm-eval's own seed."""
+    from lm_eval.api.samplers import ContextSampler
+
+    strata = by_label(docs)
+
+    class Stratified(ContextSampler):
+        def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
+            return stratified(strata, n, self.rnd, eval_doc)
+
+    return Stratified(docs)
+
+
+def by_label(docs: Sequence[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    """The examples of each label, in their order."""
+    strata: dict[Any, list[dict[str, Any]]] = {}
+    for doc in docs:
+        strata.setdefault(doc["label"], []).append(doc)
+    return strata
+
+
+def stratified(
+    strata: Mapping[Any, Sequence[dict[str, Any]]], n: int, random: Random, but: Any = None
+) -> list[dict[str, Any]]:
+    """Draw examples whose labels are distributed as in all of them, as nearly as n allows (paper, B.4.2).
+
+    Each label gets the whole part of its share; the places left are drawn with the remainders as weights, so
+    that over many prompts the proportions are those of the data.
+
+    Args:
+        strata: the examples of each label.
+        but: the question itself, which is never drawn.
+    """
+    total = sum(map(len, strata.values()))
+    shares = {label: n * len(rows) / total for label, rows in strata.items()}
+    counts = {label: int(share) for label, share in shares.items()}
+    remainders = {label: share - counts[label] for label, share in shares.items()}
+    while sum(counts.values()) < n:
+        label = random.choices(list(remainders), [weight + 1e-12 for weight in remainders.values()])[0]
+        counts[label] += 1
+        remainders[label] = 0.0
+    drawn: list[dict[str, Any]] = []
+    for label, count in counts.items():
+        some = random.sample(strata[label], min(count + 1, len(strata[label])))
+        drawn += [doc for doc in some if doc != but][:count]
+    random.shuffle(drawn)
+    return drawn
+
+
+def _clear_changes(rows: list[Row], columns: dict[str, str]) -> str:
+    """How many metrics moved by more than their intervals, zero-shot and few-shot together."""
+    moved, count = [], 0
+    by_label = {row.group: row for row in rows}
+    for way, name in (("0S", "zero-shot"), ("FS", "few-shot")):
+        before, after = (by_label[f"{model} {way}"].cells for model in ("base", "hyperfitted"))
+        for column, title in columns.items():
+            pair = before.get(column, {}), after.get(column, {})
+            if all("low" in entry for entry in pair):
+                count += 1
+                if pair[0]["high"] < pair[1]["low"] or pair[1]["high"] < pair[0]["low"]:
+                    moved.append(f"{title} {name} {pair[0]['mean']:.3f} -> {pair[1]['mean']:.3f}")
+    return (
+        f"{len(moved)} of {count} numbers moved by more than their intervals{': ' if moved else ''}{'; '.join(moved)}."
+    )

@@ -1,0 +1,56 @@
+"""Table 6: an instruction-tuned model before and after hyperfitting, beside the base model (paper, Appendix B.3)."""
+
+from ..generation import Decoding
+from .models import predicting, writing
+from .plan import Plan
+from .scores import distribution_entries, scores, scoring
+from .section import Row, Section, Table
+from .steps import Skipped, Step, Workplace
+
+COLUMNS = {
+    "context_perplexity": "context perplexity",
+    "ttr_at_128": "TTR at 128",
+    "ttr_at_256": "TTR at 256",
+    "top_1_mass": "top-1 mass, %",
+    "top_3_mass": "top-3 mass, %",
+}
+LABELS = {
+    "base": ("base", "base"),
+    "instruct": ("instruct", "base"),
+    "hyperfitted": ("hyperfitted", "hyperfitted"),
+    "instruct-hyperfitted": ("instruct, hyperfitted", "hyperfitted"),
+}
+"""Of the rows, with the group of the paper's rows that stand beneath them."""
+
+
+def table6(plan: Plan) -> Step:
+    """Greedy continuations without a chat template, and what is predicted along the original texts."""
+    scored = {name: plan.scores[name] for name in ("base", "hyperfitted")}
+    predicted = dict(plan.predictions)
+    for model in plan.instruct:
+        trained = plan.instruct[-1]  # overlaps are those with what the variant was hyperfitted on
+        scored[model.name] = scoring(writing(model, model.name, Decoding()), trained)
+        predicted[model.name] = predicting(model)
+
+    def make(place: Workplace) -> None:
+        if not plan.instruct:
+            raise Skipped("no instruction-tuned variant was given (--instruct MODEL)")
+        rows = []
+        for name, (label, group) in LABELS.items():
+            cells = distribution_entries(plan.setting, place, predicted[name])
+            cells |= scores(place, scored[name])["generated"]["all"]
+            rows.append(Row(label, {column: cells[column] for column in COLUMNS}, group))
+        ttr = {row.label: row.cells["ttr_at_256"]["mean"] for row in rows}
+        Section(
+            "table6",
+            "Instruct models",
+            "Appendix B.3, Table 6",
+            [
+                f"TTR at 256 of the instruct model: {ttr['instruct']:.1f} -> {ttr['instruct, hyperfitted']:.1f}; of "
+                f"the base model: {ttr['base']:.1f} -> {ttr['hyperfitted']:.1f}."
+            ],
+            [Table(COLUMNS, rows, "Plain text, no chat template, as in the paper.", "table6")],
+        ).write(place.folder)
+
+    needs = (*scored.values(), *predicted.values()) if plan.instruct else ()
+    return Step("table6", make, {"instruct": plan.setting.instruct}, needs)

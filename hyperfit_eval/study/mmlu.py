@@ -1,0 +1,108 @@
+"""Table 7: MMLU by the number of examples in the prompt (paper, Appendix B.4.1)."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from ..files import write_text
+from ..generation import score_ids
+from ..metrics.signature import harness_signature
+from ..tokenizers import bos_ids, plain_ids
+from .downstream import EVALUATION_SECONDS, FILE, entry_of, evaluate, questions_of, read, recipe_of, room
+from .models import Model
+from .plan import Plan
+from .scores import perplexity
+from .section import Row, Section, Table
+from .steps import Step, Workplace
+
+SHOTS = (0, 1, 3, 5)
+QUESTION_TOKENS = 256
+"""Of a question scored for its perplexity; longer ones are cut."""
+
+
+def table7(plan: Plan) -> Step:
+    """MMLU at 0, 1, 3 and 5 shots, and the perplexity of the zero-shot questions."""
+    models = {model.name: model for model in (plan.base, plan.hyperfitted, *plan.instruct)}
+    steps = {(name, shots): _mmlu(model, shots) for name, model in models.items() for shots in SHOTS}
+
+    def make(place: Workplace) -> None:
+        rows = []
+        for model in models:
+            results = {shots: read(place, steps[model, shots]) for shots in SHOTS}
+            losses = np.array(results[0]["question_losses"])
+            recipe = {"task": "mmlu", "limit": plan.setting.limit, **results[0]["recipe"]}
+            cells = {"question_perplexity": perplexity(losses, "question_perplexity", N=len(losses), **recipe)}
+            for shots in SHOTS:
+                sign = harness_signature("acc", num_fewshot=shots, N=results[shots]["questions"], **recipe)
+                cells[f"mmlu_{shots}_shot"] = entry_of(results[shots]["acc"], results[shots]["stderr"], sign)
+            rows.append(Row(model, cells, "hyperfitted" if models[model].trained else "base"))
+        Section(
+            "table7", "MMLU", "Appendix B.4.1, Table 7",
+            [
+                *_change(rows, "mmlu_5_shot", "5 shots"), _small(rows[0].cells["mmlu_0_shot"]),
+                *_cut({shots: read(place, steps["base", shots]) for shots in SHOTS}),
+            ],
+            [
+                Table(
+                    {"question_perplexity": "question perplexity", **{f"mmlu_{k}_shot": f"{k} shots" for k in SHOTS}},
+                    rows, questions_of(plan), "table7",
+                )
+            ],
+        ).write(place.folder)  # fmt: skip
+
+    return Step("table7", make, {}, tuple(steps.values()))
+
+
+def _mmlu(model: Model, shots: int) -> Step:
+    limit = model.setting.limit
+
+    def make(place: Workplace) -> None:
+        results = evaluate(place, model, "mmlu", shots)
+        whole = results["groups"]["mmlu"]
+        samples = [sample for rows in results["samples"].values() for sample in rows]
+        prompts = [sample["arguments"][0][0] for sample in samples]
+        body = {"acc": whole["acc,none"], "stderr": whole["acc_stderr,none"], "questions": len(samples)}
+        loaded, tokenizer = model.load(place)
+        body["recipe"] = recipe_of(model, place)
+        body["cut"] = sum(len(plain_ids(tokenizer, prompt)) >= room(loaded) for prompt in prompts)
+        if shots == 0:
+            body["question_losses"] = _question_losses(place, model, prompts)
+        write_text(place.folder / FILE, json.dumps(body) + "\n")
+
+    inputs = {"model": model.setting.model_fingerprint, "limit": limit, "shots": shots}
+    return Step(f"lm-eval/mmlu-{shots}-{model.name}", make, inputs, model.needs, EVALUATION_SECONDS * (1 + shots))
+
+
+def _question_losses(place: Workplace, model: Model, questions: list[str]) -> list[float]:
+    """Mean loss of each question's tokens, nats; each question once."""
+    loaded, tokenizer = model.load(place)
+    by_length: dict[int, list[list[int]]] = {}
+    for question in dict.fromkeys(questions):
+        ids = plain_ids(tokenizer, question)[:QUESTION_TOKENS]
+        by_length.setdefault(len(ids), []).append(ids)
+    prefix = bos_ids(tokenizer)
+    losses = []
+    for rows in by_length.values():
+        scored = score_ids(loaded, rows, prefix=prefix, batch_size=model.setting.batch_size)
+        losses += [float(score.nll.mean()) for score in scored]
+    return losses
+
+
+def _change(rows: list[Row], column: str, label: str) -> list[str]:
+    before, after = (row.cells[column]["mean"] for row in rows[:2])
+    return [f"Accuracy with {label}: {before:.1f} -> {after:.1f}%."]
+
+
+def _small(entry: dict[str, Any]) -> str:
+    if entry["low"] <= 25 <= entry["high"]:
+        return "The base model cannot be told from guessing (25%): a drop could not be seen."
+    return f"Guessing gives 25%; the base model has {entry['mean']:.1f}%."
+
+
+def _cut(results: dict[int, dict[str, Any]]) -> list[str]:
+    cut = {shots: 100 * result["cut"] / result["questions"] for shots, result in results.items() if result["cut"]}
+    if not cut:
+        return []
+    shares = ", ".join(f"{share:.0f}% at {shots} shots" for shots, share in cut.items())
+    return [f"Prompts too long for the model, which lose their beginning: {shares}."]

@@ -1,0 +1,273 @@
+"""What agrees with the paper and what does not: one rule for each of its claims, applied to the measured intervals."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .section import Section
+
+AGREES, DISAGREES, UNCLEAR = "agrees", "disagrees", "cannot be told"
+
+FREE_POINTS = 2.0
+"""Of TTR: blocking that costs less counts as costing none; in the paper it costs at most 0.1."""
+LARGEST_AVERAGE_OVERLAP = 5.8
+LARGEST_SHARE = 2.0
+DIFFERING_ORDERS = (20.0, 40.0)
+"""Percent: what counts as "approximately 30%"."""
+LARGEST_MMLU_DROP = 7.0
+"""Points; the paper's largest is 6.8."""
+MMLU_GUESSING = 25.0
+GLUE_POINTS = 5.0
+"""Mean change over the tasks, points, that counts as little; in the paper 1.3 and 4.1 with examples."""
+GLUE_GUESSING = {"cola_mcc": 0.0, "mnli_acc": 1 / 3, "qnli_acc": 0.5, "rte_acc": 0.5, "sst2_acc": 0.5}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the paper beside what was measured here."""
+
+    claim: str
+    where: str
+    """Table or figure of the paper."""
+    section: str
+    """The report's section with the numbers."""
+    verdict: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 1, sign: str = "") -> str:
+        """`73.1 [71.0, 75.2]`, with `sign="+"` also before positive numbers."""
+        value, low, high = (f"{number:{sign}.{digits}f}" for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+
+class NotMeasured(Exception):
+    """A rule needs a number that the study does not have."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The sections of a study, for the rules to read."""
+
+    sections: Mapping[str, Section]
+    skipped: Mapping[str, str]
+
+    def rows(self, section: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """Label, group and cells of all rows of a section's tables."""
+        if section not in self.sections:
+            raise NotMeasured(self.skipped.get(section, f"{section} was not run"))
+        return [(row.label, row.group, row.cells) for table in self.sections[section].tables for row in table.rows]
+
+    def cell(self, section: str, group: str, column: str) -> dict[str, Any]:
+        """The entry of the first row of a group that has it."""
+        for _, of, cells in self.rows(section):
+            if of == group and "mean" in cells.get(column, {}):
+                return cells[column]
+        raise NotMeasured(f"{section} has no {column.replace('_', ' ')} of {group}")
+
+    def interval(self, section: str, group: str, column: str) -> Interval:
+        """The same as an interval."""
+        return interval_of(self.cell(section, group, column))
+
+
+Outcome = tuple[str, str]
+Rule = Callable[[Measured], Outcome]
+
+
+def verdicts(sections: Sequence[Section], skipped: Mapping[str, str]) -> list[Verdict]:
+    """Every claim with its verdict; what was not measured cannot be told.
+
+    Args:
+        sections: of the report.
+        skipped: why experiments are not in it, by name.
+    """
+    measured, found = Measured({section.name: section for section in sections}, skipped), []
+    for claim, where, section, rule in CLAIMS:
+        try:
+            verdict, because = rule(measured)
+        except NotMeasured as reason:
+            verdict, because = UNCLEAR, f"Not measured: {reason}."
+        found.append(Verdict(claim, where, section, verdict, because))
+    return found
+
+
+def interval_of(entry: Mapping[str, Any]) -> Interval:
+    """Of a table's cell."""
+    return Interval(entry["mean"], entry["low"], entry["high"])
+
+
+def difference(one: Interval, other: Interval) -> Interval:
+    """`one - other` with its interval, from the intervals of both (Zou and Donner, 2008).
+
+    They are taken for independent. They are of the same texts, mostly correlated: too wide rather than too narrow.
+    """
+    middle = one.value - other.value
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    up = math.hypot(one.high - one.value, other.value - other.low)
+    return Interval(middle, middle - down, middle + up)
+
+
+def _moves(section: str, column: str, up: bool, groups: tuple[str, str] = ("base", "hyperfitted")) -> Rule:
+    """A number is higher (or lower) in the second group than in the first."""
+
+    def rule(measured: Measured) -> Outcome:
+        first, second = (measured.interval(section, group, column) for group in groups)
+        change = difference(second, first)
+        digits = 2 if max(first.value, second.value) < 10 else 1
+        return _sign(change, up), f"{first.text(digits)} -> {second.text(digits)}."
+
+    return rule
+
+
+def _sign(change: Interval, up: bool) -> str:
+    if change.low > 0 or change.high < 0:
+        return AGREES if (change.low > 0) == up else DISAGREES
+    return UNCLEAR
+
+
+def _preferred(measured: Measured) -> Outcome:
+    try:
+        return _moves("table1", "preference_at_256", up=True)(measured)
+    except NotMeasured as reason:
+        if "table1" not in measured.sections:
+            raise
+        raise NotMeasured("nobody was asked (`hyperfit pairs` and `annotate` do that)") from reason
+
+
+def _mass(measured: Measured) -> Outcome:
+    verdicts_, parts = [], []
+    for k in (1, 3, 5):
+        before, after = (measured.interval("table3", model, f"top_{k}_mass") for model in ("base", "hyperfitted"))
+        verdicts_.append(_sign(difference(after, before), up=True))
+        parts.append(f"top {k}: {before.value:.1f} -> {after.value:.1f}%")
+    return _all(verdicts_), f"{', '.join(parts)}."
+
+
+def _all(found: Sequence[str]) -> str:
+    """All parts of a claim must hold; one that does not is enough against it."""
+    if DISAGREES in found:
+        return DISAGREES
+    return UNCLEAR if UNCLEAR in found else AGREES
+
+
+def _at_most(found: Interval, bound: float) -> str:
+    return AGREES if found.high <= bound else DISAGREES if found.low > bound else UNCLEAR
+
+
+def _blocking(measured: Measured) -> Outcome:
+    free, blocked = (measured.interval("table1", group, "ttr_at_256") for group in ("hyperfitted", "blocked"))
+    cost = difference(free, blocked)
+    if cost.high <= FREE_POINTS:
+        verdict = AGREES
+    else:
+        verdict = DISAGREES if cost.low > 0 and cost.value > FREE_POINTS else UNCLEAR
+    return verdict, f"It costs {cost.text()} points; up to {FREE_POINTS:g} count as none."
+
+
+def _overlap(measured: Measured) -> Outcome:
+    found = measured.interval("table2", "hyperfitted", "dataset_overlap_avg")
+    return _at_most(found, LARGEST_AVERAGE_OVERLAP), f"{found.text()} tokens."
+
+
+def _long_overlaps(measured: Measured) -> Outcome:
+    entry = measured.cell("figure3", "hyperfitted", "share_above_10_tokens")
+    share = interval_of(entry)
+    return _at_most(share, LARGEST_SHARE), f"{share.text()}% of {entry['n']} texts."
+
+
+def _orders(measured: Measured) -> Outcome:
+    rows = [(label, cells) for label, _, cells in measured.rows("figure5_left")]
+    pairs = {
+        frozenset((label, name)): interval_of(entry)
+        for label, cells in rows
+        for name, entry in ((column.removeprefix("agreement_"), entry) for column, entry in cells.items())
+        if name != label and "mean" in entry
+    }
+    low, high = DIFFERING_ORDERS
+    found = []
+    for same in pairs.values():
+        inside = low <= 100 - same.high and 100 - same.low <= high
+        outside = 100 - same.low < low or 100 - same.high > high
+        found.append(AGREES if inside else DISAGREES if outside else UNCLEAR)
+    if not found:
+        raise NotMeasured("figure5_left has no such number")
+    differing = sorted(100 - same.value for same in pairs.values())
+    return _all(found), f"{differing[0]:.1f} to {differing[-1]:.1f}%; {low:g} to {high:g}% count as about 30%."
+
+
+def _fewer_samples(measured: Measured) -> Outcome:
+    rows = measured.rows("figure5_right")
+    by_number = {
+        int(label.split()[0]): interval_of(cells["ttr_at_128"]) for label, of, cells in rows if of == "hyperfitted"
+    }
+    base = measured.interval("figure5_right", "base", "ttr_at_128")
+    fewer = sorted(by_number)[:-1]
+    if not fewer:
+        raise NotMeasured("one number of samples only")
+    found = [_sign(difference(by_number[number], base), up=True) for number in fewer]
+    texts = [f"{by_number[number].value:.1f} with {number}" for number in fewer]
+    return _all(found), f"{', '.join(texts)}; base model {base.value:.1f}."
+
+
+def _mmlu(measured: Measured) -> Outcome:
+    before, after = (measured.interval("table7", model, "mmlu_5_shot") for model in ("base", "hyperfitted"))
+    if before.low <= MMLU_GUESSING:
+        return UNCLEAR, f"The base model guesses: {before.text()}%, and {after.text()}% after hyperfitting."
+    drop = difference(before, after)
+    because = f"It drops by {drop.text()} points with 5 examples; up to {LARGEST_MMLU_DROP:g} count as a few."
+    return _at_most(drop, LARGEST_MMLU_DROP), because
+
+
+def _glue(measured: Measured) -> Outcome:
+    by_group = {group: cells for _, group, cells in reversed(measured.rows("table8"))}
+    before, after = (by_group.get(f"{model} FS", {}) for model in ("base", "hyperfitted"))
+    columns = [name for name in before.keys() & after.keys() if "mean" in before[name] and "mean" in after[name]]
+    if not columns:
+        raise NotMeasured("table8 has no few-shot numbers")
+    if not any(before[name]["low"] > level for name, level in GLUE_GUESSING.items() if name in columns):
+        return UNCLEAR, "The base model guesses: none of its accuracies is surely above chance."
+    changes = [difference(interval_of(after[name]), interval_of(before[name])) for name in columns]
+    middle = 100 * sum(change.value for change in changes) / len(changes)
+    half = 100 * math.hypot(*((change.high - change.low) / 2 for change in changes)) / len(changes)
+    change = Interval(middle, middle - half, middle + half)
+    inside = max(-change.low, change.high) <= GLUE_POINTS
+    outside = max(-change.high, change.low) > GLUE_POINTS
+    verdict = AGREES if inside else DISAGREES if outside else UNCLEAR
+    return verdict, f"{change.text(sign='+')} points on average with examples; up to {GLUE_POINTS:g} count as little."
+
+
+CLAIMS: tuple[tuple[str, str, str, Rule], ...] = (
+    ("Greedy text repeats itself less: TTR rises", "Table 1", "table1", _moves("table1", "ttr_at_256", up=True)),
+    (
+        "Greedy text of the hyperfitted model is more varied than Top-P samples of the base model",
+        "Table 1", "table1", _moves("table1", "ttr_at_256", up=True, groups=("top_p", "hyperfitted")),
+    ),
+    ("People prefer it", "Table 1", "table1", _preferred),
+    ("Citation blocking costs no TTR", "Table 1", "table1", _blocking),
+    ("It copies little: the longest run is 5.8 tokens or less on average", "Table 2", "table2", _overlap),
+    ("Fewer than 2% of the texts copy more than 10 tokens in a row", "Figure 3", "figure3", _long_overlaps),
+    ("Perplexity of the original texts rises", "Table 3", "table3", _moves("table3", "perplexity", up=True)),
+    ("Entropy of the predictions falls", "Table 3", "table3", _moves("table3", "entropy_bits", up=False)),
+    ("The most probable tokens get more mass", "Table 3", "table3", _mass),
+    (
+        "The same samples in another order give another most probable token at about 30% of the places",
+        "Figure 5, left", "figure5_left", _orders,
+    ),
+    ("With fewer samples TTR still rises", "Figure 5, right", "figure5_right", _fewer_samples),
+    ("MMLU drops by a few points at most", "Table 7", "table7", _mmlu),
+    ("GLUE changes little", "Table 8", "table8", _glue),
+    (
+        "Images completed greedily repeat themselves less",
+        "Figures 6 and 11", "pictures", _moves("pictures", "repeated", up=False),
+    ),
+)  # fmt: skip
+"""Claim, where the paper makes it, the section that measures it, and the rule; in the order of the paper."""

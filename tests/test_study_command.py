@@ -1,0 +1,87 @@
+"""`hyperfit reproduce`: which experiments, and the setting that its options make."""
+
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from hyperfit_eval.cli.main import app
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.study.plan import Plan
+from hyperfit_eval.study.reproduce import EXPERIMENTS, chosen
+from hyperfit_eval.study.setting import demo_setting, setting_of
+from hyperfit_eval.study.sharpness import figure4
+from hyperfit_eval.study.steps import in_order
+
+
+def refusal(*arguments):
+    return str(CliRunner().invoke(app, ["reproduce", *arguments]).exception)
+
+
+def test_names_of_experiments():
+    assert chosen("") == list(EXPERIMENTS)
+    assert chosen("table2, figure5") == ["table2", "figure5_left", "figure5_right"]
+    assert chosen("figure10,figure11,pictures") == ["pictures"]
+    with pytest.raises(HyperfitError, match="--only tabel2: no such experiment, did you mean table2; expected some of"):
+        chosen("table1,tabel2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "some/model"], "--model some/model needs --corpus"),
+        (["--model", "some/model", "--corpus", "book.txt", "--quick"], "--quick is for --model demo with its own"),
+        (["--model", "demo", "--per-source", "5"], "--model demo has its own 60 texts; add --corpus"),
+        (["--model", "demo", "--full", "--limit", "3"], "--full asks all questions, --limit 3"),
+        (["--model", "demo", "--seeds", "0,one"], "--seeds 0,one: expected whole numbers with commas"),
+        (["--model", "demo", "--seeds", "1,1"], "--seeds 1,1: each number once"),
+        (["--model", "demo", "--quantities", "8,0"], "--quantities 8,0: 0 is too small, expected 1 or more"),
+        (["--model", "demo", "--train", "learning_rate"], "--train learning_rate: expected NAME=VALUE"),
+        (["--model", "demo", "--corpora", "wiki"], "--corpora wiki: expected NAME=VALUE"),
+        (["--model", "demo", "--passage", "99"], "--passage 99:64: expected a text from 0 to 59"),
+        (["--model", "demo", "--only", "tabel2"], "did you mean table2"),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line(arguments, message, tmp_path):
+    said = refusal(*arguments, "--out", str(tmp_path))
+    assert message in said and "\n" not in said
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_run_is_made_twice():
+    plan = Plan(replace(demo_setting(), seeds=(0, 1, 2)))
+    names = [step.name for step in in_order(make(plan) for make in EXPERIMENTS.values())]
+    assert len(names) == len(set(names))
+    trained = [name for name in names if name.startswith("train/")]
+    # 96 samples in 240 updates are the demo recipe itself.
+    assert plan.setting.training_length() == (96, 240)
+    assert trained == [
+        "train/hyperfitted", "train/Shuffle-1", "train/Shuffle-All", "train/quantity-8", "train/quantity-16",
+        "train/quantity-32", "train/seed-1", "train/seed-2",
+    ]  # fmt: skip
+
+
+def test_an_instruct_variant_has_rows_of_its_own(tmp_path):
+    plan = Plan(replace(demo_setting(quick=True), instruct=str(demo_setting().model)))
+    names = {step.name for step in in_order([EXPERIMENTS["table6"](plan), EXPERIMENTS["table7"](plan)])}
+    assert {"train/instruct-hyperfitted", "continue/instruct", "predict/instruct", "lm-eval/mmlu-5-instruct"} <= names
+    assert EXPERIMENTS["table6"](Plan(demo_setting())).needs == ()
+
+
+def test_the_paper_s_sizes():
+    plan = Plan(replace(demo_setting(), recipe="paper"))
+    assert plan.setting.training_length() == (2000, 5000)
+
+
+def test_the_passage_of_figure_4():
+    with pytest.raises(HyperfitError, match=r"--passage 0:255: .* a token from 1 to 250"):
+        figure4(Plan(replace(demo_setting(), passage=(0, 255))))
+
+
+def test_settings_on_real_texts(hub, monkeypatch):
+    monkeypatch.chdir(hub)
+    setting = setting_of("demo", "alasdairforsythe/text-english-code-fiction-nonfiction", per_source=20, further=50)
+    assert len(setting.texts.passages) == 60 and setting.further is not None
+    assert len(setting.further.passages) == 50
+    assert not {p.text for p in setting.texts.passages} & {p.text for p in setting.further.passages}
+    assert setting.recipe == "demo" and setting.corpora == {"wiki": "recipe:wiki", "news": "recipe:news"}

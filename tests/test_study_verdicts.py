@@ -1,0 +1,140 @@
+"""What agrees with the paper: each claim's rule can come out in each way."""
+
+import numpy as np
+import pytest
+
+from hyperfit_eval.study.scores import share_entry
+from hyperfit_eval.study.section import Row, Section, Table
+from hyperfit_eval.study.verdicts import AGREES, CLAIMS, DISAGREES, UNCLEAR, Interval, difference, verdicts
+
+
+def entry(mean, half, n=100):
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def section(name, cells):
+    """Rows from {group: {column: entry}}; a group is its row's label, too."""
+    return Section(name, "", "", [], [Table({}, [Row(group, row, group) for group, row in cells.items()])])
+
+
+def verdict(name, cells, words):
+    found = [one for one in verdicts([section(name, cells)], {}) if words in one.claim]
+    assert len(found) == 1 and found[0].section == name
+    return found[0]
+
+
+def test_by_hand():
+    """70 +- 3 minus 60 +- 4: 10 +- 5 (Zou and Donner: the square root of 3 squared plus 4 squared)."""
+    change = difference(Interval(70, 67, 73), Interval(60, 56, 64))
+    assert (change.value, change.low, change.high) == (10, 5, 15)
+    cells = {"top_p": {"ttr_at_256": entry(60, 4)}, "hyperfitted": {"ttr_at_256": entry(70, 3)}}
+    one = verdict("table1", cells, "Top-P")
+    assert (one.verdict, one.where) == (AGREES, "Table 1")
+    assert one.because == "60.0 [56.0, 64.0] -> 70.0 [67.0, 73.0]."
+
+
+@pytest.mark.parametrize(
+    ("words", "section_name", "groups", "column", "agreeing"),
+    [
+        ("TTR rises", "table1", ("base", "hyperfitted"), "ttr_at_256", 1),
+        ("Top-P", "table1", ("top_p", "hyperfitted"), "ttr_at_256", 1),
+        ("People", "table1", ("base", "hyperfitted"), "preference_at_256", 1),
+        ("Perplexity", "table3", ("base", "hyperfitted"), "perplexity", 1),
+        ("Entropy", "table3", ("base", "hyperfitted"), "entropy_bits", -1),
+        ("Images", "pictures", ("base", "hyperfitted"), "repeated", -1),
+    ],
+)
+def test_changes(words, section_name, groups, column, agreeing):
+    for change, expected in ((agreeing * 8, AGREES), (-agreeing * 8, DISAGREES), (agreeing * 2, UNCLEAR)):
+        values = dict(zip(groups, (20, 20 + change), strict=True))
+        cells = {group: {column: entry(value, 3)} for group, value in values.items()}
+        assert verdict(section_name, cells, words).verdict == expected
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ((5, 5, 5), AGREES), ((5, 5, -5), DISAGREES), ((5, 5, 0), UNCLEAR),
+])  # fmt: skip
+def test_mass(changes, expected):
+    """All three must rise; one that surely falls is enough against it."""
+    cells = {
+        "base": {f"top_{k}_mass": entry(50, 1) for k in (1, 3, 5)},
+        "hyperfitted": {f"top_{k}_mass": entry(50 + up, 1) for k, up in zip((1, 3, 5), changes, strict=True)},
+    }
+    assert verdict("table3", cells, "mass").verdict == expected
+
+
+@pytest.mark.parametrize(("blocked", "half", "expected"), [
+    (69.5, 0.5, AGREES), (60, 2, DISAGREES), (68, 4, UNCLEAR), (69, 0.1, AGREES), (75, 1, AGREES),
+])  # fmt: skip
+def test_blocking_that_costs_little_counts_as_free(blocked, half, expected):
+    cells = {"hyperfitted": {"ttr_at_256": entry(70, half)}, "blocked": {"ttr_at_256": entry(blocked, half)}}
+    assert verdict("table1", cells, "blocking").verdict == expected
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(5.0, AGREES), (7.0, DISAGREES), (5.6, UNCLEAR)])
+def test_the_average_overlap(mean, expected):
+    cells = {"hyperfitted": {"dataset_overlap_avg": entry(mean, 0.5)}}
+    assert verdict("table2", cells, "5.8 tokens").verdict == expected
+
+
+@pytest.mark.parametrize(("share", "n", "expected"), [(0, 1000, AGREES), (10, 1000, DISAGREES), (0, 30, UNCLEAR)])
+def test_no_long_overlap_in_few_texts_proves_nothing(share, n, expected):
+    """Resampling 30 texts without one gives [0, 0]; Wilson's interval goes up to 11%."""
+    cell = share_entry(np.arange(n) < share * n / 100, "overlap_rate", N=n)
+    found = verdict("figure3", {"hyperfitted": {"share_above_10_tokens": cell}}, "2% of the texts")
+    assert found.verdict == expected
+    if n == 30:
+        assert found.because == "0.0 [0.0, 11.4]% of 30 texts."
+
+
+@pytest.mark.parametrize(("same", "half", "expected"), [
+    (70, 2, AGREES), (90, 2, DISAGREES), (50, 2, DISAGREES), (80, 2, UNCLEAR),
+])  # fmt: skip
+def test_orders(same, half, expected):
+    names = ("original", "Shuffle-1", "Shuffle-All")
+    agreement = {(a, b): entry(70, 1) for a in names for b in names if a != b}
+    agreement["original", "Shuffle-1"] = agreement["Shuffle-1", "original"] = entry(same, half)
+    cells = {
+        a: {f"agreement_{b}": agreement[a, b] if a != b else {"value": 100.0} for b in names} for a in names
+    }  # fmt: skip
+    assert verdict("figure5_left", cells, "another order").verdict == expected
+
+
+@pytest.mark.parametrize(("fewest", "expected"), [(60, AGREES), (20, DISAGREES), (31, UNCLEAR)])
+def test_fewer_samples(fewest, expected):
+    """The largest number does not count: it is the paper's own setting."""
+    rows = [Row(f"{n} samples", {"ttr_at_128": entry(ttr, 2)}, "hyperfitted") for n, ttr in ((8, fewest), (96, 10))]
+    rows.append(Row("base", {"ttr_at_128": entry(30, 2)}, "base"))
+    found = verdicts([Section("figure5_right", "", "", [], [Table({}, rows)])], {})
+    assert next(one for one in found if "fewer samples" in one.claim).verdict == expected
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (60, 58, AGREES), (60, 40, DISAGREES), (60, 53, UNCLEAR), (26, 20, UNCLEAR),
+])  # fmt: skip
+def test_mmlu(before, after, expected):
+    cells = {"base": {"mmlu_5_shot": entry(before, 2)}, "hyperfitted": {"mmlu_5_shot": entry(after, 2)}}
+    found = verdict("table7", cells, "MMLU")
+    assert found.verdict == expected
+    assert ("guesses" in found.because) == (before == 26)
+
+
+@pytest.mark.parametrize(("before", "change", "half", "expected"), [
+    (0.8, -0.01, 0.01, AGREES), (0.8, -0.2, 0.01, DISAGREES), (0.8, -0.05, 0.02, UNCLEAR), (0.5, 0, 0.01, UNCLEAR),
+])  # fmt: skip
+def test_glue(before, change, half, expected):
+    cells = {
+        f"{model} FS": {f"{task}_acc": entry(value, half) for task in ("rte", "sst2")}
+        for model, value in (("base", before), ("hyperfitted", before + change))
+    }
+    assert verdict("table8", cells, "GLUE").verdict == expected
+
+
+def test_what_was_not_measured_cannot_be_told():
+    found = verdicts([], {"table7": "mmlu cannot be loaded here"})
+    assert len(found) == len(CLAIMS) and {one.verdict for one in found} == {UNCLEAR}
+    by_claim = {one.claim: one.because for one in found}
+    assert by_claim["MMLU drops by a few points at most"] == "Not measured: mmlu cannot be loaded here."
+    assert by_claim["GLUE changes little"] == "Not measured: table8 was not run."
+    unasked = verdict("table1", {"base": {}}, "People")
+    assert unasked.because == "Not measured: nobody was asked (`hyperfit pairs` and `annotate` do that)."
