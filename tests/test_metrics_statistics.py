@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.metrics import holm, mean_interval, paired_test, pairwise_bleu, self_bleu_interval, share_interval, statistics
+from hyperfit_eval.metrics import (
+    holm,
+    mean_interval,
+    paired_test,
+    pairwise_bleu,
+    self_bleu_interval,
+    share_interval,
+    statistics,
+)
 from hyperfit_eval.metrics import self_bleu_paired_test as label_swap_test
 
 

@@ -159,7 +159,7 @@ def test_other_tasks_of_the_harness(tiny_run, tmp_path):
     assert [(e.title, [n.metric for n in e.numbers]) for e in found] == [("mrpc", ["acc", "f1"]), ("mmlu", ["acc"])]
     accuracy = found[0].numbers[0]
     assert (accuracy.low, accuracy.high) == pytest.approx((0.5 - 0.1 * 1.959964, 0.5 + 0.1 * 1.959964))
-    assert "num_fewshot:0|limit:12.0|N:12|dtype:float32|lm_eval:0.4.13" in accuracy.signature
+    assert "num_fewshot:0|limit:12|N:12|dtype:float32|lm_eval:0.4.13" in accuracy.signature
     assert "| mrpc | acc | 0.500 [0.304, 0.696] | 12 | 0 |" in (folder / "README.md").read_text()
     document["config"]["model_args"]["pretrained"] = str(tmp_path)
     (tmp_path / "results_1.json").write_text(json.dumps(document))

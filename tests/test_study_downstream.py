@@ -6,7 +6,7 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from hyperfit_eval.study.downstream import evaluate, limit_of, read, task_of
+from hyperfit_eval.study.downstream import _manager, evaluate, limit_of, read, task_of
 from hyperfit_eval.study.glue import _most_shots, stratified_sampler
 from hyperfit_eval.study.mmlu import _mmlu
 from hyperfit_eval.study.models import Model
@@ -35,6 +35,7 @@ def test_glue_by_shots(base, in_hub, tmp_path):
         HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=8),
         tasks=["rte"],
         num_fewshot=0,
+        task_manager=_manager(),
         limit=10,
         bootstrap_iters=2,
     )

@@ -47,7 +47,7 @@ def reproduce(
         int | None,
         typer.Option(
             min=1,
-            help="Questions of each subject of MMLU, ten times as many of each task of GLUE; 10 on CPU.",
+            help="Questions of each subject of MMLU, ten times as many of each task of GLUE; 5 on CPU.",
             rich_help_panel=SIZES,
         ),
     ] = None,

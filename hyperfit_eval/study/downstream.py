@@ -1,6 +1,7 @@
 """MMLU and GLUE through lm-eval: what Tables 7 and 8 share (paper, Appendix B.4)."""
 
 import json
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str,
 
     from ..harness.suite import replace_stderr
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it says at each call how it was called
     loaded, tokenizer = model.load(place)
     task = task_of(name)
     for each in task.get_all_tasks() if name == "mmlu" else [task]:
@@ -33,6 +35,7 @@ def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str,
     results = simple_evaluate(
         model=HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=model.setting.batch_size),
         tasks=[task],
+        task_manager=_manager(),
         limit=limit_of(model.setting, name),
         bootstrap_iters=2,
         log_samples=True,
@@ -48,14 +51,19 @@ def task_of(name: str) -> Any:
     Raises:
         Skipped: the data cannot be loaded.
     """
-    from lm_eval.tasks import TaskManager
-
     try:
-        loaded = TaskManager().load([name])
+        loaded = _manager().load([name])
     except Exception as error:  # whatever `datasets` meets on the way to the Hub
         reason = str(error).strip().partition("\n")[0]
         raise Skipped(f"{name} cannot be loaded here ({type(error).__name__}: {reason})") from error
     return {**loaded["tasks"], **loaded["groups"]}[name]
+
+
+@cache  # it reads thousands of task files, for seconds
+def _manager() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
 
 
 def limit_of(setting: Setting, name: str) -> int | None:

@@ -205,9 +205,11 @@ def _save_predictions(path: Path, model: Any, tokenizer: Any, rows: Sequence[lis
 @lru_cache(maxsize=1)  # steps of one model stand together, and two may not fit into memory
 def _load(folder: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     from ..training.loading import load_tokenizer
 
+    logging.disable_progress_bar()  # the study's lines say what is being done
     tokenizer = load_tokenizer(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if default_device() == "cpu" else "auto")
     return model.to(default_device()).eval(), tokenizer

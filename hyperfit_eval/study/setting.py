@@ -14,7 +14,7 @@ from ..harness.suite import default_device
 from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_texts, select_texts
 
 SAMPLED_BYTES = 1 << 20
-CPU_LIMIT, QUICK_LIMIT = 10, 1
+CPU_LIMIT, QUICK_LIMIT = 5, 1
 """See `Setting.limit`: all questions would take hours."""
 DEMO_TITLE = "the demo model (5.9M parameters)"
 
