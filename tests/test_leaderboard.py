@@ -239,6 +239,13 @@ def test_a_study(tmp_path):
         write_continuations(steps / "continue" / name / "continuations.jsonl", generation, records)
         body = {"tables": score_records(generation, records)}
         files.write_json(steps / "score" / name / "scores.json", "study-scores", 1, body)
+        files.write_json(steps / "score" / name / "step.json", "study-step", 2, {"result": f"the scores of {name}"})
+    # Blocked scores of other settings, which the tables were not made from.
+    shutil.copytree(steps / "score" / "blocked", steps / "score" / "old")
+    shutil.copytree(steps / "continue" / "blocked", steps / "continue" / "old")
+    files.write_json(steps / "score" / "old" / "step.json", "study-step", 2, {"result": "the old scores"})
+    needs = {f"score/{name}": f"the scores of {name}" for name in ("base", "hyperfitted", "blocked")}
+    files.write_json(steps / "table1" / "step.json", "study-step", 2, {"result": "the table", "needs": needs})
     cells = {"perplexity": entry(70.0, "perplexity|len:256"), "mmlu_0_shot": entry(25.0, "acc|task:mmlu")}
     glue = {"rte_acc": entry(0.5, "acc|task:rte")}
     for name, rows in {
@@ -250,6 +257,7 @@ def test_a_study(tmp_path):
     sources, skipped = find([str(tmp_path)])
     assert [source.shown for source in sources] == [f"{tmp_path.name}/runs"] and not skipped
     (table,) = tables(read_rows(sources[0]))
+    assert len(table.rows) == 3
     found = {(one.called, blocked(one)): one.numbers for _, one in table.rows}
     assert set(found) == {("base", "no"), ("hyperfitted", "no"), ("hyperfitted", "5-grams")}
     assert {name: found["base", "no"][name].value for name in ("perplexity", "mmlu", "glue")} == {

@@ -1,11 +1,12 @@
 """Steps that resume: what is done once, done again, or gone on with."""
 
 import json
+import shutil
 
 import pytest
 
 from hyperfit_eval.study.paper import paper_tables
-from hyperfit_eval.study.steps import Skipped, Step, Workplace, done, duration, in_order, run_steps
+from hyperfit_eval.study.steps import Skipped, Step, Workplace, done, duration, finished, in_order, run_steps
 
 
 class Log(list):
@@ -29,14 +30,15 @@ def test_by_hand(tmp_path):
     assert log == ["continue/base", "train", "continue/hyperfitted", "table1"]
     assert (tmp_path / "table1" / "out.txt").read_text() == "continue/base+train+continue/hyperfitted+table1"
     marker = json.loads((tmp_path / "table1" / "step.json").read_text())
-    assert marker["status"] == "finished" and marker["needs"]["continue/base"] == base.key
+    assert marker["status"] == "finished" and marker["versions"]
+    assert marker["needs"]["continue/base"] == finished("continue/base", tmp_path)["result"]
     assert lines[0].startswith("[1/4] continue/base (about 4 s left)")
     assert not (tmp_path / ".partial" / "table1").exists()
 
     log.clear()
     lines.clear()
     run_steps([table], tmp_path, lines.append)
-    assert log == [] and lines == ["4 of 4 steps are done already"]
+    assert log == [] and lines == ["4 of 4 steps need not be done"]
 
 
 def test_changed_inputs_are_done_again_with_all_that_needs_them(tmp_path):
@@ -76,6 +78,47 @@ def test_an_interrupted_step_goes_on_with_what_it_left(tmp_path):
         run_steps([Step("train", make, {"lr": 3})], tmp_path)
     assert tries == [["step.json"], ["step.json"]]
     assert done(Step("train", make, {"lr": 1}), tmp_path)  # and the finished one is still there
+
+
+def test_a_step_that_was_finished_but_not_yet_in_its_place_is_not_made_again(tmp_path):
+    log = Log()
+    train = log.step("train")
+    run_steps([train], tmp_path)
+    partial = tmp_path / ".partial" / "train"
+    partial.parent.mkdir(exist_ok=True)
+    (tmp_path / "train").rename(partial)
+    run_steps([train], tmp_path)
+    assert log == ["train"] and done(train, tmp_path) and not partial.exists()
+
+
+def test_a_deleted_checkpoint_is_made_again_only_for_those_who_need_it(tmp_path):
+    log = Log()
+    train = log.step("train")
+    written = log.step("continue", train)
+    table, figure = log.step("table1", written), log.step("figure2", train)
+    run_steps([table], tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    log.clear()
+    run_steps([table], tmp_path)
+    assert log == []
+    # The new weights may differ in bits: nothing of the old ones may stand beside them.
+    run_steps([figure], tmp_path)
+    assert log == ["train", "figure2"]
+    assert done(written, tmp_path) is None
+    run_steps([table, figure], tmp_path)
+    assert log == ["train", "figure2", "continue", "table1"]
+    assert all(done(step, tmp_path) for step in (train, written, table, figure))
+
+
+def test_what_needs_a_step_that_is_made_again_is_made_again_in_the_same_call(tmp_path):
+    log = Log()
+    train = log.step("train")
+    table, figure = log.step("table1", log.step("continue", train)), log.step("figure2", train)
+    run_steps([table], tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    log.clear()
+    run_steps([table, figure], tmp_path)
+    assert log == ["train", "continue", "table1", "figure2"]
 
 
 def test_what_needs_a_skipped_step_is_skipped_with_its_reason(tmp_path):

@@ -81,10 +81,28 @@ def test_the_average_overlap(mean, expected):
 def test_no_long_overlap_in_few_texts_proves_nothing(share, n, expected):
     """Resampling 30 texts without one gives [0, 0]; Wilson's interval goes up to 11%."""
     cell = share_entry(np.arange(n) < share * n / 100, "overlap_rate", N=n)
-    found = verdict("figure3", {"hyperfitted": {"share_above_10_tokens": cell}}, "2% of the texts")
+    cells = {"share_above_10_tokens": cell, "share_above_10_tokens_at_128": cell}
+    found = verdict("figure3", {"hyperfitted": cells}, "2% of the texts")
     assert found.verdict == expected
     if n == 30:
-        assert found.because == "0.0 [0.0, 11.4]% of 30 texts."
+        assert found.because == "0.0 [0.0, 11.4]% within 96 tokens, 0.0 [0.0, 11.4]% within 224, of 30 texts."
+
+
+def test_the_two_lengths_must_agree_about_long_overlaps():
+    none, some = (share_entry(np.arange(1000) < count, "overlap_rate", N=1000) for count in (0, 100))
+    cells = {"share_above_10_tokens": some, "share_above_10_tokens_at_128": none}
+    assert verdict("figure3", {"hyperfitted": cells}, "2% of the texts").verdict == UNCLEAR
+
+
+@pytest.mark.parametrize(("base", "hyperfitted", "expected"), [
+    ((40, 20), (70, 68), AGREES), ((40, 39), (70, 50), DISAGREES), ((40, 30), (70, 60), UNCLEAR),
+])  # fmt: skip
+def test_how_fast_variety_falls(base, hyperfitted, expected):
+    cells = {
+        name: {"ttr_at_128": entry(early, 1), "ttr_at_256": entry(late, 1)}
+        for name, (early, late) in {"base": base, "hyperfitted": hyperfitted}.items()
+    }
+    assert verdict("table1", cells, "more slowly").verdict == expected
 
 
 @pytest.mark.parametrize(("same", "half", "expected"), [

@@ -7,6 +7,20 @@ import typer
 
 from ..errors import HyperfitError
 
+DTYPES = ("float32", "bfloat16", "float16")
+OWN = {
+    "model": "use --model",
+    "corpus": "use --corpus",
+    "recipe": "use --recipe",
+    "seed": "use --seeds",
+    "max_steps": "use num_train_epochs",
+    "shuffle": "figure5_left shuffles",
+    "evaluation_texts": "no block may overlap any text of the study",
+    "evaluation_share": "the first run is evaluated after each epoch",
+    "output_dir": "use --out",
+    "report_to": "trackers are for hyperfit train",
+}
+"""Arguments of hyperfit train that cannot be given here, and what to do instead."""
 SIZES, MODELS = "Sizes", "Other models and data"
 
 
@@ -37,7 +51,7 @@ def reproduce(
     ] = None,
     per_source: Annotated[
         int | None,
-        typer.Option(min=1, help="Evaluation texts of each of three sources; 100.", rich_help_panel=SIZES),
+        typer.Option(min=2, help="Evaluation texts of each of three sources; 100.", rich_help_panel=SIZES),
     ] = None,
     further: Annotated[int | None, typer.Option(min=0, help="Texts of Figure 3; 1000.", rich_help_panel=SIZES)] = None,
     quantities: Annotated[
@@ -51,6 +65,10 @@ def reproduce(
             rich_help_panel=SIZES,
         ),
     ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(help="Of all models as they write and answer: float32, bfloat16, float16.", rich_help_panel=SIZES),
+    ] = "float32",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Texts at a time.", rich_help_panel=SIZES)] = None,
     instruct: Annotated[
         str | None, typer.Option(help="The model's instruct variant, for Tables 6 and 7.", rich_help_panel=MODELS)
@@ -94,7 +112,7 @@ def reproduce(
         "corpora": corpora and _pairs("--corpora", corpora.split(",")),
         "image_model": image_model,
         "image_corpus": image_corpus,
-        "image_training": image_train and _pairs("--image-train", image_train),
+        "image_training": image_train and _training("--image-train", image_train),
         "passage": passage and _passage(passage),
     }
     own_corpus = model == "demo" and corpus is None
@@ -115,10 +133,12 @@ def reproduce(
             per_source=100 if per_source is None else per_source,
             further=1000 if further is None else further,
         )
-    changes = {name: value for name, value in given.items() if value is not None}
+    if dtype not in DTYPES:
+        raise HyperfitError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    changes = {name: value for name, value in given.items() if value is not None} | {"dtype": dtype}
     if full:
         changes["limit"] = None
-    training = {**setting.training, **_pairs("--train", train or [])}
+    training = {**setting.training, **_training("--train", train or [])}
     report = run(replace(setting, **changes, training=training), out, names, preference)
     print(f"written to {report} and {report.with_suffix('.html')}")
 
@@ -133,6 +153,15 @@ def _numbers(option: str, text: str, least: int) -> tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise HyperfitError(f"{option} {text}: each number once")
     return numbers
+
+
+def _training(option: str, parts: list[str]) -> dict[str, str]:
+    """Arguments of hyperfit train but those that the study gives itself."""
+    pairs = _pairs(option, parts)
+    for name in pairs:
+        if name in OWN:
+            raise HyperfitError(f"{option} {name}=...: that is the study's own; {OWN[name]}")
+    return pairs
 
 
 def _pairs(option: str, parts: list[str]) -> dict[str, str]:

@@ -147,12 +147,25 @@ def _study(source: Source) -> Iterator[Row]:
     """A folder of `hyperfit reproduce`; its steps import torch, which nothing here needs."""
     root, steps = source.path.resolve(), source.path / SCORES.parent
     of_the_models = {name: _study_numbers(steps, name) for name in ("base", "hyperfitted")}
+    current = _needed(steps)
     for path in sorted((source.path / SCORES).glob("**/scores.json")):
+        if _result(path.parent) not in current:
+            continue  # of other settings: no table of the study has it
         step = path.parent.relative_to(source.path / SCORES)
         table = files.read_json(path, "study-scores", 1)["tables"]
         generation, _ = read_continuations(steps / "continue" / step / "continuations.jsonl")
         row = _row(open_ended(table), str(root / generation.model), generation.model)
         yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
+
+
+def _needed(steps: Path) -> set[str]:
+    """Results of the steps that the study's tables were made from."""
+    made = (files.read_json(path, "study-step", 2) for path in steps.glob("*/step.json"))
+    return {result for step in made for result in step["needs"].values()}
+
+
+def _result(step: Path) -> str:
+    return str(files.read_json(step / "step.json", "study-step", 2)["result"])
 
 
 def _study_numbers(steps: Path, model: str) -> dict[str, Number]:

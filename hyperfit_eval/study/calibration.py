@@ -14,7 +14,7 @@ from ..training.monitor import Evaluation, read_history
 from . import drawing
 from .models import CHECKPOINT, predictions
 from .plan import Plan
-from .scores import mean_entry
+from .scores import mean_entry, recipe_of
 from .section import Figure, Row, Section, Table
 from .steps import Step, Workplace
 
@@ -44,8 +44,9 @@ def calibration(plan: Plan) -> Step:
 
     def make(place: Workplace) -> None:
         arrays = {name: predictions(place, step) for name, step in plan.predictions.items()}
-        recipe = {"texts": plan.setting.texts.fingerprint, "len": 256}
-        rows = [Row(name, _entries(values, recipe), name) for name, values in arrays.items()]
+        rows = [
+            Row(name, _entries(values, recipe_of(plan.setting, values, 256)), name) for name, values in arrays.items()
+        ]
         with drawing.figure(place.folder / "reliability.png", 4.2, 4.0) as axes:
             axes.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="calibrated")
             for name, values in arrays.items():
@@ -86,11 +87,11 @@ def calibration(plan: Plan) -> Step:
 def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str, Any]:
     rank, confidence = values["rank"], values["top_mass"][..., 0]
     entries = {
-        f"top_{k}_accuracy": mean_entry(100 * (rank <= k).mean(axis=1), "%", "accuracy", k=k, N=len(rank), **recipe)
+        f"top_{k}_accuracy": mean_entry(100 * (rank <= k).mean(axis=1), "%", "accuracy", k=k, **recipe)
         for k in (1, 3, 5)
     }
-    entries["confidence"] = mean_entry(100 * confidence.mean(axis=1), "%", "confidence", N=len(rank), **recipe)
-    sign = signature("ece", bins=BINS, bin="equal-count", N=len(rank), **recipe)
+    entries["confidence"] = mean_entry(100 * confidence.mean(axis=1), "%", "confidence", **recipe)
+    sign = signature("ece", bins=BINS, bin="equal-count", **recipe)
     error = 100 * calibration_error(confidence, rank == 1)
     entries["calibration_error"] = {"value": error, "unit": "points", "signature": sign}
     return entries

@@ -31,7 +31,7 @@ def figure2(plan: Plan) -> Step:
         findings = []
         if first.validation_loss is not None and last.validation_loss is not None and last.train_loss is not None:
             findings.append(
-                f"Training loss falls to {last.train_loss:.3f} nats a token while validation loss goes from "
+                f"Training loss ends at {last.train_loss:.3f} nats a token while validation loss goes from "
                 f"{first.validation_loss:.2f} to {last.validation_loss:.2f}."
             )
         if first.ttr is not None and last.ttr is not None:
@@ -76,9 +76,9 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
             axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         loss = {name: curve["values"][0] - curve["values"][-1] for name, curve in series.items()}
         findings = [
-            f"From the first 96 tokens to the last of 224, TTR falls by {loss['base']:.1f} points for the base "
-            f"model and by {loss['hyperfitted']:.1f} for the hyperfitted one (original texts: "
-            f"{loss['original texts']:.1f})."
+            f"From the first 96 tokens to the last of 224, TTR changes by {-loss['base']:+.1f} points for the base "
+            f"model and by {-loss['hyperfitted']:+.1f} for the hyperfitted one (original texts: "
+            f"{-loss['original texts']:+.1f})."
         ]
         caption = "Mean and 95% interval over the texts."
         if judged:

@@ -7,10 +7,10 @@ from ..records import SHORT
 from . import drawing
 from .models import hyperfitted, predicting, predictions, writing
 from .plan import Plan
-from .scores import mean_entry, scores, scoring, write_values
+from .scores import mean_entry, recipe_of, scores, scoring, write_values
 from .section import Figure, Row, Section, Table
 from .sharpness import agreement
-from .steps import Step, Workplace
+from .steps import Skipped, Step, Workplace
 
 ORDERS = {"original": "none", "Shuffle-1": "one", "Shuffle-All": "all"}
 
@@ -25,8 +25,9 @@ def figure5_left(plan: Plan) -> Step:
     steps = {name: predicting(model) for name, model in models.items()}
 
     def make(place: Workplace) -> None:
-        top1 = {name: predictions(place, step)["top1"] for name, step in steps.items()}
-        recipe = {"texts": plan.setting.texts.fingerprint, "N": len(plan.setting.texts.passages), "len": 256}
+        found = {name: predictions(place, step) for name, step in steps.items()}
+        top1 = {name: arrays["top1"] for name, arrays in found.items()}
+        recipe = recipe_of(plan.setting, found["original"], 256)
         rows = [
             Row(
                 name,
@@ -54,6 +55,7 @@ def figure5_left(plan: Plan) -> Step:
                 Table(
                     {f"agreement_{name}": name for name in ORDERS}, rows, "Same most probable token along the original "
                     "texts, %. Shuffle-1 swaps two samples, Shuffle-All reorders all; the seed is the same.",
+                    "figure5_left",
                 )
             ],
         ).write(place.folder)  # fmt: skip
@@ -64,6 +66,8 @@ def figure5_left(plan: Plan) -> Step:
 def figure5_right(plan: Plan) -> Step:
     """TTR against the number of training samples, the number of updates being the same."""
     setting = plan.setting
+    if not setting.quantities:
+        return Step("figure5_right", _no_quantities)
     largest = max(setting.quantities)
     own_samples, own_updates = setting.training_length()
     # The paper's 5000 are its 2000 samples in 20 epochs; so is any setting's largest number in its own epochs.
@@ -104,9 +108,18 @@ def figure5_right(plan: Plan) -> Step:
                 f"{most} samples and {entries[fewest]['mean']:.1f} with {fewest}; base model {base['mean']:.1f}. "
                 "The paper's TinyLlama stays above 50 until there are only 8 samples."
             ],
-            [Table({"ttr_at_128": "TTR at 128"}, [*rows, Row("base", {"ttr_at_128": base}, "base")])],
+            [
+                Table(
+                    {"ttr_at_128": "TTR at 128"}, [*rows, Row("base", {"ttr_at_128": base}, "base")],
+                    paper="figure5_right",
+                )
+            ],
             [Figure("figure5_right.png", "Mean and 95% interval over the texts.")],
         ).write(place.folder)  # fmt: skip
 
     inputs = {"quantities": list(setting.quantities), "updates": updates}
     return Step("figure5_right", make, inputs, (*steps.values(), plan.scores["base"]))
+
+
+def _no_quantities(place: Workplace) -> None:
+    raise Skipped("the setting names no numbers of training samples")

@@ -40,13 +40,13 @@ def table8(plan: Plan) -> Step:
         rows, columns, shots = [], {}, {}
         for (model, few), step in steps.items():
             cells = {}
-            recipe, results = read(place, step).values()
-            for task, result in results.items():
+            found = read(place, step)
+            for task, result in found["tasks"].items():
                 sized = {"num_fewshot": result["shots"], "N": result["n"], "limit": limit_of(plan.setting, task)}
                 for metric, (value, stderr) in result["metrics"].items():
                     name = f"{task}_{metric}"
                     columns[name] = f"{task} {metric}"
-                    sign = harness_signature(metric, task, **sized, **recipe)
+                    sign = harness_signature(metric, task, **sized, **found["recipe"])
                     cells[name] = entry_of(value, stderr, sign, scale=1)
                 if few:
                     shots[task] = result["shots"]
@@ -89,7 +89,7 @@ def _glue(model: Model, few: bool) -> Step:
 
 
 def _most_shots(place: Workplace, model: Model, task_name: str) -> int:
-    """How many examples fit before every question, 1 to 4: four of the longest that could be drawn count."""
+    """How many examples fit before the longest question, 1 to 4; examples count with their 99th percentile."""
     loaded, tokenizer = model.load(place)
     task = task_of(task_name)
     questions = [task.doc_to_text(doc) for doc in task.eval_docs]

@@ -15,12 +15,11 @@ COLUMNS = {
     "top_3_mass": "top-3 mass, %",
 }
 LABELS = {
-    "base": ("base", "base"),
-    "instruct": ("instruct", "base"),
-    "hyperfitted": ("hyperfitted", "hyperfitted"),
-    "instruct-hyperfitted": ("instruct, hyperfitted", "hyperfitted"),
+    "base": "base",
+    "instruct": "instruct",
+    "hyperfitted": "hyperfitted",
+    "instruct-hyperfitted": "instruct, hyperfitted",
 }
-"""Of the rows, with the group of the paper's rows that stand beneath them."""
 
 
 def table6(plan: Plan) -> Step:
@@ -36,10 +35,10 @@ def table6(plan: Plan) -> Step:
         if not plan.instruct:
             raise Skipped("no instruction-tuned variant was given (--instruct MODEL)")
         rows = []
-        for name, (label, group) in LABELS.items():
+        for name, label in LABELS.items():
             cells = distribution_entries(plan.setting, place, predicted[name])
             cells |= scores(place, scored[name])["generated"]["all"]
-            rows.append(Row(label, {column: cells[column] for column in COLUMNS}, group))
+            rows.append(Row(label, {column: cells[column] for column in COLUMNS}, name))
         ttr = {row.label: row.cells["ttr_at_256"]["mean"] for row in rows}
         Section(
             "table6",

@@ -82,7 +82,7 @@ def memorization(plan: Plan) -> Step:
                     {f"tokens_{p}": f"after {p}: tokens" for p in PREFIXES}
                     | {f"whole_{p}": f"after {p}: whole, %" for p in PREFIXES},
                     rows,
-                    f"Greedy continuation of the first tokens of {PROMPTS} training blocks: how many of the next "
+                    f"Greedy continuation of the first tokens of {len(right)} training blocks: how many of the next "
                     f"{CONTINUED_TOKENS} tokens are the block's own before the first that is not, and the share of "
                     "blocks that came back whole.",
                 )
@@ -146,7 +146,7 @@ def _spans(place: Workplace, plan: Plan, blocks: TrainingBlocks) -> list[dict[st
         spans.append(
             {
                 "kind": "spans",
-                "label": f"{records[i].id}, from training block {block}",
+                "label": f"{records[i].id}, from training block {block + 1}",
                 "length": length,
                 "text": tokenizer.decode(row[offset : offset + length]),
                 "before": tokenizer.decode(row[max(0, offset - AROUND_TOKENS) : offset]),

@@ -19,6 +19,7 @@ from .steps import Step, Workplace
 SHOTS = (0, 1, 3, 5)
 QUESTION_TOKENS = 256
 """Of a question scored for its perplexity; longer ones are cut."""
+PERPLEXITY = f"Perplexity is that of the first {QUESTION_TOKENS} tokens; questions, not tokens, have equal weight."
 
 
 def table7(plan: Plan) -> Step:
@@ -32,21 +33,25 @@ def table7(plan: Plan) -> Step:
             results = {shots: read(place, steps[model, shots]) for shots in SHOTS}
             losses = np.array(results[0]["question_losses"])
             recipe = {"task": "mmlu", "limit": plan.setting.limit, **results[0]["recipe"]}
-            cells = {"question_perplexity": perplexity(losses, "question_perplexity", N=len(losses), **recipe)}
+            cells = {
+                "question_perplexity": perplexity(
+                    losses, "question_perplexity", avg="questions", first=QUESTION_TOKENS, N=len(losses), **recipe
+                )
+            }
             for shots in SHOTS:
                 sign = harness_signature("acc", num_fewshot=shots, N=results[shots]["questions"], **recipe)
                 cells[f"mmlu_{shots}_shot"] = entry_of(results[shots]["acc"], results[shots]["stderr"], sign)
-            rows.append(Row(model, cells, "hyperfitted" if models[model].trained else "base"))
+            rows.append(Row(model, cells, model))
         Section(
             "table7", "MMLU", "Appendix B.4.1, Table 7",
             [
-                *_change(rows, "mmlu_5_shot", "5 shots"), _small(rows[0].cells["mmlu_0_shot"]),
+                *_change(rows, "mmlu_5_shot", "5 shots"), *_small(rows[0].cells["mmlu_0_shot"]),
                 *_cut({shots: read(place, steps["base", shots]) for shots in SHOTS}),
             ],
             [
                 Table(
                     {"question_perplexity": "question perplexity", **{f"mmlu_{k}_shot": f"{k} shots" for k in SHOTS}},
-                    rows, questions_of(plan), "table7",
+                    rows, f"{questions_of(plan)} {PERPLEXITY}", "table7",
                 )
             ],
         ).write(place.folder)  # fmt: skip
@@ -90,14 +95,18 @@ def _question_losses(place: Workplace, model: Model, questions: list[str]) -> li
 
 
 def _change(rows: list[Row], column: str, label: str) -> list[str]:
+    if not all("mean" in row.cells[column] for row in rows):
+        return ["One question of each subject: lm-eval gives no standard error."]
     before, after = (row.cells[column]["mean"] for row in rows[:2])
     return [f"Accuracy with {label}: {before:.1f} -> {after:.1f}%."]
 
 
-def _small(entry: dict[str, Any]) -> str:
+def _small(entry: dict[str, Any]) -> list[str]:
+    if "low" not in entry:
+        return []
     if entry["low"] <= 25 <= entry["high"]:
-        return "The base model cannot be told from guessing (25%): a drop could not be seen."
-    return f"Guessing gives 25%; the base model has {entry['mean']:.1f}%."
+        return ["The base model cannot be told from guessing (25%): a drop could not be seen."]
+    return [f"Guessing gives 25%; the base model has {entry['mean']:.1f}%."]
 
 
 def _cut(results: dict[int, dict[str, Any]]) -> list[str]:

@@ -14,7 +14,9 @@ from ..harness.suite import default_device, versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, read_continuations, write_continuations
 from ..texts.contexts import TextSet, write_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
-from .setting import Setting, content_fingerprint
+from ..training.folder import FINISHED, RUN, read_run
+from ..training.recipe_files import read_recipe
+from .setting import Setting, content_fingerprint, fingerprint_of
 from .steps import Step, Workplace
 
 CHECKPOINT = "run"
@@ -45,7 +47,7 @@ class Model:
 
     def load(self, place: Workplace) -> tuple[Any, Any]:
         """The model in eval mode, on the accelerator if there is one, and its tokenizer."""
-        return _load(self.folder(place))
+        return _load(self.folder(place), self.setting.dtype)
 
 
 def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> Model:
@@ -61,8 +63,11 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
         write_texts(place.folder / TEXTS, unseen)
         run_recipe({**arguments, "model": setting.model, "evaluation_texts": place.folder / TEXTS}, place)
 
-    inputs = {"model": setting.model_fingerprint, "arguments": arguments, "unseen": unseen.fingerprint}
-    inputs["corpus"] = content_fingerprint(str(arguments["corpus"]))
+    inputs = {
+        "model": fingerprint_of(setting.model), "arguments": arguments, "unseen": unseen.fingerprint,
+        "corpus": content_fingerprint(str(arguments["corpus"])),
+        "recipe": {name: one.value for name, one in read_recipe(setting.recipe).settings.items()},
+    }  # fmt: skip
     seconds = UPDATE_SECONDS * setting.training_length(**changes)[1]
     return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=seconds))
 
@@ -71,6 +76,10 @@ def run_recipe(arguments: Mapping[str, Any], place: Workplace) -> None:
     """Hyperfit into the step's folder, as `hyperfit train` does with these arguments; `recipe` is one of them."""
     from ..training.run import hyperfit
 
+    _load.cache_clear()  # no other model in memory beside the training
+    run = place.folder / CHECKPOINT
+    if (run / RUN).is_file() and read_run(run).get("status") == FINISHED:
+        return  # the interruption came between the last file of the run and the step's own
     options, training = parsed({**arguments, "output_dir": str(place.folder / CHECKPOINT)})
     hyperfit(options, training, say=place.say)
 
@@ -129,10 +138,12 @@ def writing(
         )
         write_continuations(place.folder / CONTINUATIONS, generation, records)
 
-    inputs = {
+    inputs: dict[str, Any] = {
         "model": setting.model_fingerprint, "texts": texts.fingerprint, "blocked": blocked,
         "decoding": "from a step before" if callable(decoding) else asdict(decoding),
     }  # fmt: skip
+    if callable(decoding) or decoding.do_sample:
+        inputs["batch_size"] = setting.batch_size  # one seed serves all batches
     seconds = WRITING_SECONDS * len(texts.passages) / 60
     return Step(f"continue/{name}", make, inputs, (*model.needs, *after), seconds)
 
@@ -151,7 +162,7 @@ def predicting(model: Model) -> Step:
         rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
         _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
 
-    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint, "with": ["dtype", "tokenizer"]}
+    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint}
     return Step(f"predict/{model.name}", make, inputs, model.needs, READING_SECONDS)
 
 
@@ -203,7 +214,7 @@ def _save_predictions(path: Path, model: Any, tokenizer: Any, rows: Sequence[lis
 
 
 @lru_cache(maxsize=1)  # steps of one model stand together, and two may not fit into memory
-def _load(folder: str) -> tuple[Any, Any]:
+def _load(folder: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -211,5 +222,5 @@ def _load(folder: str) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()  # the study's lines say what is being done
     tokenizer = load_tokenizer(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if default_device() == "cpu" else "auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return model.to(default_device()).eval(), tokenizer

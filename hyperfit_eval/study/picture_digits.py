@@ -1,7 +1,8 @@
 """An ImageGPT for images without a download: a tiny one, trained on scikit-learn's handwritten digits."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def split_digits(seed: int) -> Split:
     return Split(drawn[: ends[0]], drawn[ends[0] : ends[1]], drawn[-PROMPTS:])
 
 
-def digits(seed: int) -> Source:
+def digits(seed: int, changes: Mapping[str, Any]) -> Source:
     """The tiny model, and the digits that its pretraining leaves: a folder of images with the splits train and test."""
 
     def make(place: Workplace) -> None:
@@ -54,7 +55,7 @@ def digits(seed: int) -> Source:
         _write_images(place.folder / FOLDER / "test", split.prompts)
 
     inputs = {"seed": seed, "epochs": PRETRAINING_EPOCHS, "rate": PRETRAINING_RATE}
-    return Source(CHECKPOINT, FOLDER, HYPERFITTING, Step("images/base", make, inputs, seconds=SECONDS))
+    return Source(CHECKPOINT, FOLDER, {**HYPERFITTING, **changes}, Step("images/base", make, inputs, seconds=SECONDS))
 
 
 def digit_tokens() -> np.ndarray:

@@ -42,7 +42,11 @@ def pictures(plan: Plan) -> Step:
     """Hyperfit, complete the last three quarters of unseen images greedily, measure them and draw them."""
     setting, seed = plan.setting, plan.setting.seeds[0]
     own = setting.image_model is None and setting.image_corpus is None
-    source = digits(seed) if own else named(setting.image_model, setting.image_corpus, setting.image_training)
+    source = (
+        digits(seed, setting.image_training)
+        if own
+        else named(setting.image_model, setting.image_corpus, setting.image_training)
+    )
     drawn = prompting(source)
     trained = training(source, drawn, seed)
     steps = {

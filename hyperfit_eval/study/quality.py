@@ -10,6 +10,7 @@ from .plan import LABELS, Plan
 from .scores import distribution_entries, scores
 from .section import Row, Section, Table
 from .steps import Step, Workplace
+from .verdicts import difference, interval_of
 
 COLUMNS = {
     "context_perplexity": "context perplexity",
@@ -69,15 +70,16 @@ def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
         f"TTR of the last 96 of 224 tokens: base {ttr['base']:.1f}, hyperfitted {ttr['hyperfitted']:.1f} "
         f"({ttr['hyperfitted'] / ttr['base']:.1f} times), original texts {ttr['original texts']:.1f}."
     ]
-    gap, base = ttr["hyperfitted"] - ttr["top_p"], cells["base"]
-    low, high = (cells["hyperfitted"]["ttr_at_256"][end] for end in ("low", "high"))
-    side = "above" if low > ttr["top_p"] else "below" if high < ttr["top_p"] else "not to be told from"
+    base = cells["base"]
+    hyperfitted, top_p, blocked = (interval_of(cells[g]["ttr_at_256"]) for g in ("hyperfitted", "top_p", "blocked"))
     lines.append(
-        f"Hyperfitted greedy is {side} Top-P sampling from the base model ({abs(gap):.1f} points); in the paper it is "
-        "above, for every model."
+        f"Hyperfitted greedy minus Top-P sampling from the base model: {difference(hyperfitted, top_p).text(sign='+')} "
+        "points; in the paper it is above, for every model."
     )
-    drop = ttr["hyperfitted"] - ttr["blocked"]
-    lines.append(f"Citation blocking costs {drop:.1f} points of TTR; in the paper it costs none.")
+    lines.append(
+        f"With citation blocking minus without: {difference(blocked, hyperfitted).text(sign='+')} points; in the paper "
+        "nothing is lost."
+    )
     before, after = (row["context_perplexity"]["mean"] for row in (base, cells["hyperfitted"]))
     lines.append(f"Perplexity of the contexts: {before:.0f} -> {after:.0f}.")
     if not judged:

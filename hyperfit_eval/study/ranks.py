@@ -15,7 +15,7 @@ from ..tokenizers import bos_ids
 from . import drawing
 from .models import READING_SECONDS, Model, predictions, reading
 from .plan import Plan
-from .scores import mean_entry, perplexity, write_values
+from .scores import mean_entry, perplexity, recipe_of, write_values
 from .section import Figure, Row, Section, Table
 from .steps import Step, Workplace
 
@@ -43,8 +43,9 @@ def ranks(plan: Plan) -> Step:
     read = {(text, reader): reading(readers[reader], step) for text, step in texts.items() for reader in readers}
 
     def make(place: Workplace) -> None:
-        rank = predictions(place, read["hyperfitted", "base"])["rank"][:, -LONG:]
-        recipe = {"texts": plan.setting.texts.fingerprint, "N": len(rank), "len": LONG}
+        seen = predictions(place, read["hyperfitted", "base"])
+        rank = seen["rank"][:, -LONG:]
+        recipe = recipe_of(plan.setting, seen, LONG)
         chosen = promoted(rank, recipe)
         moved = np.array([row[row > 1].mean() if (row > 1).any() else 1.0 for row in rank])
         median = float(np.median(rank[rank > 1])) if (rank > 1).any() else 1.0
@@ -102,8 +103,8 @@ def ranks(plan: Plan) -> Step:
 
 
 def _view(place: Workplace, step: Step, plan: Plan) -> dict[str, Any]:
-    losses = predictions(place, step)["nll"][:, -LONG:].mean(axis=1)
-    return perplexity(losses, "perplexity", len=LONG, N=len(losses), texts=plan.setting.texts.fingerprint)
+    seen = predictions(place, step)
+    return perplexity(seen["nll"][:, -LONG:].mean(axis=1), "perplexity", **recipe_of(plan.setting, seen, LONG))
 
 
 def dimensions(plan: Plan) -> Step:
@@ -118,19 +119,20 @@ def dimensions(plan: Plan) -> Step:
         with drawing.figure(place.folder / "dimensions.png") as axes:
             for name, dims in values.items():
                 axes.plot(range(len(dims)), dims, **drawing.style(name), label=name)
-            axes.set_xlabel("layer (0: embeddings)")
+            axes.set_xlabel("layer (0: embeddings; the last after the final norm)")
             axes.set_ylabel("participation ratio")
             axes.set_ylim(bottom=0)
             axes.grid(color="0.92")
             axes.legend(frameon=False)
         write_values(place.folder / "dimensions.json", {name: dims.tolist() for name, dims in values.items()})
         last = {name: dims[-1] for name, dims in values.items()}
-        change = values["hyperfitted"] / values["base"]
+        # The last states have gone through the final norm and are on another scale than the others.
+        change = (values["hyperfitted"] / values["base"])[:-1]
         Section(
             "dimensions", "Dimension of the hidden states", "beyond the paper (arXiv 2605.22579)",
             [
-                f"Participation ratio after the last layer: {last['base']:.1f} -> {last['hyperfitted']:.1f}; the "
-                f"largest change is at layer {int(np.abs(np.log(change)).argmax())} "
+                f"Participation ratio after the final norm: {last['base']:.1f} -> {last['hyperfitted']:.1f}; before it "
+                f"the largest change is at layer {int(np.abs(np.log(change)).argmax())} "
                 f"({change[np.abs(np.log(change)).argmax()]:.2f} times)."
             ],
             figures=[

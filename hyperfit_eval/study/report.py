@@ -31,9 +31,12 @@ def write_report(
         facts: what the study was run on: model, corpus, texts, seeds, versions.
     """
     signatures: dict[str, int] = {}
-    found = verdicts([section for section, _ in sections], skipped)
+    known = {section.name for section, _ in sections} | set(skipped)
+    judged = verdicts([section for section, _ in sections], skipped)
+    found = [one for one in judged if one.section in known]
     content = {
         "verdicts": found,
+        "not_run": list(dict.fromkeys(one.section for one in judged if one.section not in known)),
         "counts": {kind: sum(one.verdict == kind for one in found) for kind in (AGREES, DISAGREES, UNCLEAR)},
         "sections": [_content(section, folder, root, signatures) for section, folder in sections],
         "names": {section.name for section, _ in sections},

@@ -1,11 +1,11 @@
 """The experiments by name, run in one go or a few of them, and the report of what is there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import HyperfitError
-from ..harness.suite import versions
+from ..harness.suite import default_device, versions
 from . import (
     calibration,
     corpora,
@@ -29,7 +29,7 @@ from .plan import Plan
 from .report import write_report
 from .section import read_section
 from .setting import Setting
-from .steps import Say, Step, done, run_steps
+from .steps import Say, Step, done, finished, run_steps
 
 Experiment = Callable[[Plan], Step]
 
@@ -107,19 +107,42 @@ def reproduce(
         with_preference = {"table1": quality.table1, "table4": corpora.table4, "figure9": curves.figure9}
         steps |= {name: make(plan, preference) for name, make in with_preference.items()}
     folder = root / "steps"
-    skipped = run_steps([steps[name] for name in names], folder, say)
-    sections = [(read_section(folder / step.name), folder / step.name) for step in steps.values() if done(step, folder)]
-    write_report(root, sections, {name: skipped[name] for name in steps if name in skipped}, _facts(setting))
+    skipped: dict[str, str] = {}
+    try:
+        skipped = run_steps([steps[name] for name in names], folder, say)
+    finally:  # a step that refuses takes nothing from the report of the others
+        _write(root, setting, steps, {name: skipped[name] for name in steps if name in skipped})
     return root / "report.md"
 
 
-def _facts(setting: Setting) -> dict[str, str]:
+def _write(root: Path, setting: Setting, steps: Mapping[str, Step], skipped: dict[str, str]) -> None:
+    folder = root / "steps"
+    found = {name: done(step, folder) for name, step in steps.items()}
+    for name, body in found.items():
+        if body is None and finished(name, folder):
+            skipped.setdefault(name, "made with other settings, or before a step that it needs; name it in --only")
+    sections = [(read_section(folder / name), folder / name) for name, body in found.items() if body]
+    if sections or skipped:
+        known = (body["versions"] for body in found.values() if body)
+        write_report(root, sections, skipped, _facts(setting, list(known)))
+
+
+def _facts(setting: Setting, known: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What the study was run on, and the versions that its steps were made with."""
+    used: dict[str, list[str]] = {}
+    for each in known or [versions()]:
+        for name, version in each.items():
+            used[name] = sorted({*used.get(name, []), version})
+    questions = "all" if setting.limit is None else f"{setting.limit} of each subject of MMLU"
     return {
         "model": setting.title or (Path(setting.model).name if Path(setting.model).is_dir() else setting.model),
         "weights": setting.model_fingerprint,
         "corpus": Path(setting.corpus).name if Path(setting.corpus).is_file() else setting.corpus,
         "recipe": ", ".join([setting.recipe, *(f"{name} {value}" for name, value in setting.training.items())]),
-        "texts": f"{len(setting.texts.passages)}, fingerprint {setting.texts.fingerprint}",
+        "texts": f"{len(setting.texts.passages)}, fingerprint {setting.texts.fingerprint}"
+        + (f"; {len(setting.further.passages)} further ones for Figure 3" if setting.further else ""),
+        "writing and answering": f"{setting.dtype} on {default_device()}, {setting.batch_size} texts at a time",
+        "questions": questions,
         "seeds": ", ".join(map(str, setting.seeds)),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "versions": ", ".join(f"{name} {' and '.join(version)}" for name, version in used.items()),
     }

@@ -69,6 +69,17 @@ def distribution_entries(setting: Setting, place: Workplace, step: Step) -> dict
     return entries
 
 
+def recipe_of(setting: Setting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
+    """Fields of the signature of what was measured on `models.predictions`, along `length` tokens of each text."""
+    return {
+        "texts": setting.texts.fingerprint,
+        "N": len(arrays["ids"]),
+        "len": length,
+        "dtype": str(arrays["dtype"]),
+        "tok_hash": str(arrays["tokenizer"]),
+    }
+
+
 def mean_entry(values: np.ndarray, unit: str, metric: str, **recipe: Any) -> dict[str, Any]:
     """A mean over texts with its interval."""
     return {**mean_interval(values).as_dict(), "unit": unit, "signature": signature(metric, **recipe)}
@@ -79,13 +90,14 @@ def share_entry(has: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
     return {**share_interval(100.0 * has).as_dict(), "unit": "%", "signature": signature(metric, **recipe)}
 
 
-def perplexity(losses: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
-    """exp of the mean loss over texts of one length; the interval is that of the mean loss, exponentiated.
+def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **recipe: Any) -> dict[str, Any]:
+    """exp of the mean loss over texts; the interval is that of the mean loss, exponentiated.
 
     Args:
         losses: mean of each text, nats, shape (texts,).
+        avg: what has equal weight: all tokens, where the texts have one length; else the texts.
     """
-    entry = mean_entry(losses, "perplexity", metric, avg="all-tokens", **recipe)
+    entry = mean_entry(losses, "perplexity", metric, avg=avg, **recipe)
     return entry | {end: math.exp(entry[end]) for end in ("mean", "low", "high")}
 
 

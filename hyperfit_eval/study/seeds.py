@@ -13,10 +13,14 @@ from .steps import Skipped, Step, Workplace
 COLUMNS = {
     "ttr_at_128": "TTR at 128",
     "ttr_at_256": "TTR at 256",
+    "ttr_blocked": "TTR at 256, blocked",
     "self_bleu": "Self-BLEU",
+    "dataset_bleu": "Dataset BLEU",
     "dataset_overlap": "overlap, tokens",
+    "overlap_rate": "overlap above 5, %",
     "perplexity": "perplexity",
     "entropy_bits": "entropy, bits",
+    "top_1_mass": "top-1 mass, %",
 }
 
 
@@ -34,6 +38,12 @@ def seeds(plan: Plan) -> Step:
         else scoring(writing(model, f"seed-{seed}", Decoding()), model)
         for seed, model in models.items()
     }
+    blocked = {
+        seed: plan.scores["blocked"]
+        if seed == plan.setting.seeds[0]
+        else scoring(writing(model, f"seed-{seed}-blocked", Decoding(), blocked=True), model)
+        for seed, model in models.items()
+    }
     predicted = {
         seed: plan.predictions["hyperfitted"] if seed == plan.setting.seeds[0] else predicting(model)
         for seed, model in models.items()
@@ -47,6 +57,7 @@ def seeds(plan: Plan) -> Step:
             table = scores(place, scored[seed])["generated"]["all"] | distribution_entries(
                 plan.setting, place, predicted[seed]
             )
+            table["ttr_blocked"] = scores(place, blocked[seed])["generated"]["all"]["ttr_at_256"]
             rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
         between = {column: over_seeds(np.array([row.cells[column]["mean"] for row in rows])) for column in COLUMNS}
         ttr = between["ttr_at_256"]
@@ -67,7 +78,7 @@ def seeds(plan: Plan) -> Step:
             ],
         ).write(place.folder)
 
-    needs = (*scored.values(), *predicted.values()) if len(models) > 1 else ()
+    needs = (*scored.values(), *blocked.values(), *predicted.values()) if len(models) > 1 else ()
     return Step("seeds", make, {"seeds": list(models)}, needs)
 
 

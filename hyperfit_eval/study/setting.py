@@ -1,6 +1,7 @@
 """What a study is run on: a model, corpora, texts, and how much of each."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,8 @@ from ..harness.suite import default_device
 from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_texts, select_texts
 
 SAMPLED_BYTES = 1 << 20
-CPU_LIMIT, QUICK_LIMIT = 5, 1
+BESIDE_WEIGHTS = ("config.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "preprocessor_config.json")
+CPU_LIMIT, QUICK_LIMIT = 5, 2
 """See `Setting.limit`: all questions would take hours."""
 DEMO_TITLE = "the demo model (5.9M parameters)"
 
@@ -53,13 +55,16 @@ class Setting:
     limit: int | None = None
     """Questions of each of MMLU's 57 subjects; each task of GLUE gets ten times as many. None for all."""
     batch_size: int = 32
+    dtype: str = "float32"
+    """Of all models when they write, read and answer; in another, ties of the most probable token are common."""
     title: str = ""
     """What the report calls the model; by default its folder or id."""
 
     @cached_property
     def model_fingerprint(self) -> str:
-        """Changes with the weights of a local folder; of a Hub id, the id."""
-        return fingerprint_of(self.model)
+        """Changes with the files of a local folder and the dtype that they are loaded in; of a Hub id, the id."""
+        found = fingerprint_of(self.model)
+        return found if self.dtype == "float32" else f"{found} in {self.dtype}"
 
     @cached_property
     def all_texts(self) -> TextSet:
@@ -79,7 +84,8 @@ class Setting:
         settings = read_recipe(PAPER).settings | read_recipe(self.recipe).settings
         values = {name: setting.value for name, setting in settings.items()} | {**self.training, **changes}
         samples = int(values["num_train_samples"])
-        updates = int(float(values["num_train_epochs"]) * samples // int(values["batch_size"]))
+        # A last batch that is not full is an update, too; as in `training.run`.
+        updates = math.ceil(float(values["num_train_epochs"]) * math.ceil(samples / int(values["batch_size"])))
         return samples, int(values.get("max_steps", updates))
 
 
@@ -134,7 +140,9 @@ def fingerprint_of(model: str) -> str:
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """Of the size of each weights file and its bytes at 16 places: reading all of 70B would take minutes.
+    """Of configuration and tokenizer, the size of each weights file, and its bytes at 16 places.
+
+    Reading all of 70B would take minutes.
 
     Raises:
         HyperfitError: no safetensors in the folder.
@@ -144,6 +152,9 @@ def weights_fingerprint(folder: Path) -> str:
     if not paths:
         raise HyperfitError(f"{folder}: no .safetensors weights; give a folder that save_pretrained wrote")
     digest = hashlib.sha256()
+    small = {path for pattern in BESIDE_WEIGHTS for path in folder.glob(pattern)}
+    for path in sorted(small):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
     for path in paths:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())

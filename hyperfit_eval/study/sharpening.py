@@ -18,9 +18,10 @@ from ..tokenizers import bos_ids
 from .models import READING_SECONDS, predictions, reading, writing
 from .plan import LABELS, Plan
 from .ranks import BEYOND, promoted
-from .scores import perplexity, scores, scoring
+from .scores import perplexity, recipe_of, scores, scoring
 from .section import Row, Section, Table
-from .steps import Step, Workplace
+from .steps import Skipped, Step, Workplace
+from .verdicts import difference, interval_of
 
 GRID = np.arange(0.05, 1.51, 0.05)
 FILE = "temperature.json"
@@ -44,6 +45,11 @@ def matching(plan: Plan) -> Step:
         rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
         entropies = mean_entropies(model, rows, bos_ids(tokenizer), GRID, setting.batch_size)
         aim = float(predictions(place, plan.predictions["hyperfitted"])["entropy_bits"].mean())
+        if not entropies[0] <= aim <= entropies[-1]:
+            raise Skipped(
+                f"no temperature from {GRID[0]:g} to {GRID[-1]:g} gives the base model an entropy of {aim:.2f} bits "
+                f"(it has {entropies[0]:.2f} to {entropies[-1]:.2f})"
+            )
         found = {
             "temperature": round(float(np.interp(aim, entropies, GRID)), 3),
             "entropy_bits": aim,
@@ -93,21 +99,23 @@ def sharpening(plan: Plan) -> Step:
 
     def make(place: Workplace) -> None:
         found = json.loads((place.of(match) / FILE).read_text())
-        labels = LABELS | {"matched": f"base, sampled at temperature {found['temperature']:g}"}
+        labels = LABELS | {"base": "base, greedy, at this or any temperature"}
+        labels |= {"matched": f"base, sampled at temperature {found['temperature']:g}"}
         rows = []
         for name, step in scored.items():
             table = scores(place, step)["generated"]["all"]
             seen = predictions(place, read[name])
             losses = seen["nll"][:, -LONG:].mean(axis=1)
-            recipe = {"texts": plan.setting.texts.fingerprint, "N": len(losses), "len": LONG}
+            recipe = recipe_of(plan.setting, seen, LONG)
             cells = {column: table[column] for column in COLUMNS if column in table}
             cells["fluency"] = perplexity(losses, "fluency", **recipe)
             rows.append(Row(labels[name], cells | promoted(seen["rank"][:, -LONG:], recipe), name))
         ttr = {row.group: row.cells["ttr_at_256"] for row in rows}
-        side = (
-            "varies less than" if ttr["matched"]["high"] < ttr["hyperfitted"]["low"]
-            else "varies more than" if ttr["matched"]["low"] > ttr["hyperfitted"]["high"]
-            else "varies as much as"
+        gap = difference(interval_of(ttr["matched"]), interval_of(ttr["hyperfitted"]))
+        reached = (
+            "reaches the variety without hyperfitting" if gap.low > 0
+            else "does not reach that variety" if gap.high < 0
+            else "cannot be told from hyperfitting in its variety"
         )  # fmt: skip
         Section(
             "sharpening",
@@ -118,9 +126,8 @@ def sharpening(plan: Plan) -> Step:
                 f"{found['entropy_bits']:.2f} bits (at 1: {found['at_temperature_1']:.2f}). Temperature never changes "
                 "which token is the most probable: greedily, the sharpened base model writes what the base model "
                 f"writes, with a TTR of {ttr['base']['mean']:.1f}.",
-                f"Sampled at that temperature it {side} the hyperfitted model does greedily "
-                f"({ttr['matched']['mean']:.1f} and {ttr['hyperfitted']['mean']:.1f}), so at this size sampling "
-                f"{'does not reach' if side == 'varies less than' else 'reaches'} the variety without hyperfitting.",
+                f"TTR sampled at that temperature {ttr['matched']['mean']:.1f}, hyperfitted greedy "
+                f"{ttr['hyperfitted']['mean']:.1f}, difference {gap.text(sign='+')}: here sampling {reached}.",
                 f"Tokens in a row that are in the training set: {_mean(rows, 'matched', 'dataset_overlap'):.1f} on "
                 f"average when sampled, {_mean(rows, 'hyperfitted', 'dataset_overlap'):.1f} when hyperfitted.",
                 f"Of the sampled tokens {_mean(rows, 'matched', 'beyond_10'):.1f}% come from beyond the base model's "

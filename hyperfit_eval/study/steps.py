@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +13,9 @@ from typing import Any
 from .. import __version__
 from ..errors import HyperfitError
 from ..files import fingerprint, read_json, write_json
+from ..harness.suite import versions
 
-KIND, VERSION = "study-step", 1
+KIND, VERSION = "study-step", 2
 MARKER = "step.json"
 
 Say = Callable[[str], None]
@@ -94,9 +96,9 @@ def run_steps(wanted: Sequence[Step], root: Path, say: Say = print) -> dict[str,
         HyperfitError: whatever a step refuses; what was done stays, and the same call goes on from there.
     """
     steps = in_order(wanted)
-    todo = [step for step in steps if done(step, root) is None]
+    todo = _todo(steps, wanted, root)
     if len(todo) < len(steps):
-        say(f"{len(steps) - len(todo)} of {len(steps)} steps are done already")
+        say(f"{len(steps) - len(todo)} of {len(steps)} steps need not be done")
     reasons: dict[str, str] = {}
     spent = expected = 0.0
     for number, step in enumerate(todo, start=1):
@@ -120,15 +122,30 @@ def run_steps(wanted: Sequence[Step], root: Path, say: Say = print) -> dict[str,
 
 
 def done(step: Step, root: Path) -> dict[str, Any] | None:
-    """What `step.json` says of a finished step with these inputs; None if it is to be done."""
-    marker = root / step.name / MARKER
+    """What `step.json` says of a finished step with these inputs; None if it is to be done.
+
+    A step is not done either if one that it needs was done again since: the same settings need not give the same
+    bits. One whose needed steps were deleted stays done.
+    """
+    body = finished(step.name, root)
+    if body is None or body.get("key") != step.key:
+        return None
+    for needed in step.needs:
+        found = finished(needed.name, root)
+        if found and (found["result"] != body["needs"].get(needed.name) or done(needed, root) is None):
+            return None
+    return body
+
+
+def finished(name: str, root: Path) -> dict[str, Any] | None:
+    """What `step.json` says of a step that was finished, with whatever inputs; None if there is none."""
+    marker = root / name / MARKER
     if not marker.is_file():
         return None
     try:
-        body = read_json(marker, KIND, VERSION)
+        return read_json(marker, KIND, VERSION)
     except HyperfitError:
         return None  # of another version: done again
-    return body if body.get("key") == step.key else None
 
 
 def duration(seconds: float) -> str:
@@ -139,19 +156,47 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _todo(steps: Sequence[Step], wanted: Sequence[Step], root: Path) -> list[Step]:
+    """Those that are not done, what these need, and what needs one of them; `steps` in order."""
+    todo: dict[str, Step] = {}
+
+    def require(step: Step) -> None:
+        if step.name not in todo:
+            todo[step.name] = step
+            for needed in step.needs:
+                if done(needed, root) is None:
+                    require(needed)
+
+    for step in wanted:
+        if done(step, root) is None:
+            require(step)
+    while grown := [
+        step
+        for step in steps
+        if step.name not in todo and finished(step.name, root) and any(n.name in todo for n in step.needs)
+    ]:
+        for step in grown:
+            require(step)
+    return [step for step in steps if step.name in todo]
+
+
 def _make(step: Step, root: Path, say: Say) -> None:
     # Work goes on in a folder of its own, so that a finished folder is always whole.
     folder, partial = root / step.name, root / ".partial" / step.name
     claim = partial / MARKER
-    if not claim.is_file() or json.loads(claim.read_text()).get("key") != step.key:
+    needs = {needed.name: (finished(needed.name, root) or {}).get("result") for needed in step.needs}
+    description = {"name": step.name, "key": step.key, "inputs": dict(step.inputs), "needs": needs}
+    left = json.loads(claim.read_text()) if claim.is_file() else {}
+    if any(left.get(name) != description[name] for name in ("key", "needs")):
         shutil.rmtree(partial, ignore_errors=True)
-    description = {"name": step.name, "key": step.key, "inputs": dict(step.inputs)}
-    description["needs"] = {needed.name: needed.key for needed in step.needs}
-    write_json(claim, KIND, VERSION, {**description, "status": "running"})
-    started = time.monotonic()
-    step.make(Workplace(partial, root, say))
-    seconds = round(time.monotonic() - started, 2)
-    write_json(claim, KIND, VERSION, {**description, "status": "finished", "seconds": seconds})
+        left = {}
+    if left.get("status") != "finished":
+        write_json(claim, KIND, VERSION, {**description, "status": "running"})
+        started = time.monotonic()
+        step.make(Workplace(partial, root, say))
+        seconds = round(time.monotonic() - started, 2)
+        ending = {"status": "finished", "seconds": seconds, "result": uuid.uuid4().hex, "versions": versions()}
+        write_json(claim, KIND, VERSION, {**description, **ending})
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
