@@ -6,10 +6,11 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from hyperfit_eval.study.downstream import _manager, evaluate, limit_of, read, task_of
+from hyperfit_eval.study.downstream import _manager, entry_of, evaluate, limit_of, read, task_of
 from hyperfit_eval.study.glue import _most_shots, stratified_sampler
-from hyperfit_eval.study.mmlu import _mmlu
+from hyperfit_eval.study.mmlu import _change, _mmlu, _small
 from hyperfit_eval.study.models import Model
+from hyperfit_eval.study.section import Row
 from hyperfit_eval.study.setting import demo_setting
 from hyperfit_eval.study.steps import Skipped, Workplace, run_steps
 
@@ -58,6 +59,14 @@ def test_mmlu_counts_what_was_asked_and_what_was_cut(base, in_hub, tmp_path):
     found = read(Workplace(tmp_path, tmp_path, print), step)
     assert found["questions"] == 57 and 0 <= found["acc"] <= 1
     assert 0 < found["cut"] < 57, "some prompts of five examples are longer than 1024 tokens"
+
+
+def test_one_question_of_each_subject_has_no_interval():
+    """lm-eval gives "N/A" as the standard error of one value."""
+    rows = [Row(name, {"mmlu_5_shot": entry_of(0.25, "N/A", "acc")}) for name in ("base", "hyperfitted")]
+    assert rows[0].cells["mmlu_5_shot"] == {"value": 25.0, "signature": "acc"}
+    assert _change(rows, "mmlu_5_shot", "5 shots") == ["One question of each subject: lm-eval gives no standard error."]
+    assert _small(rows[0].cells["mmlu_5_shot"]) == []
 
 
 def test_missing_data_is_skipped_with_its_reason(monkeypatch, tmp_path):

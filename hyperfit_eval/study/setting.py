@@ -16,7 +16,7 @@ from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_text
 
 SAMPLED_BYTES = 1 << 20
 BESIDE_WEIGHTS = ("config.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "preprocessor_config.json")
-CPU_LIMIT, QUICK_LIMIT = 5, 2
+CPU_LIMIT, QUICK_LIMIT = 5, 1
 """See `Setting.limit`: all questions would take hours."""
 DEMO_TITLE = "the demo model (5.9M parameters)"
 
@@ -99,8 +99,8 @@ def demo_setting(quick: bool = False) -> Setting:
         corpus=str(demo_corpus_path()),
         texts=texts,
         recipe="demo",
-        training={"num_train_samples": 32} if quick else {},
-        quantities=(8, 32) if quick else (8, 16, 32, 96),
+        training={"num_train_samples": 24} if quick else {},
+        quantities=(8, 24) if quick else (8, 16, 32, 96),
         seeds=(0,) if quick else (0, 1, 2),
         limit=QUICK_LIMIT if quick else CPU_LIMIT,
         batch_size=60,
