@@ -134,11 +134,13 @@ def _draw_history(path: Path, history: Sequence[Evaluation]) -> None:
             *zip(*((x, at["perplexity"]["value"]) for x, at in points), strict=True), color="0.25", marker="o", ms=3
         )
         above.set_yscale("log")
+        drawing.plain_ticks(above.yaxis, 1, 2, 5)
         above.set_ylabel("perplexity")
         for name, (label, color) in looks.items():
             if known := [(x, at[name]["value"]) for x, at in points if name in at]:
                 below.plot(*zip(*known, strict=True), color=drawing.COLORS[color], marker="o", ms=3, label=label)
         below.set_xlabel("epoch")
+        below.xaxis.get_major_locator().set_params(integer=True)
         below.set_ylabel("% (error: points)")
         below.set_ylim(bottom=0)
         below.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)

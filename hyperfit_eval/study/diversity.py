@@ -162,7 +162,7 @@ def _draw_overlaps(place: Workplace, longest: dict[str, np.ndarray]) -> None:
         axes.set_ylabel("share of texts, %")
         axes.set_ylim(0, 102)
         axes.grid(color="0.92")
-        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=3, columnspacing=1.2)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=2)
 
 
 def table5(plan: Plan) -> Step:

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -76,6 +77,13 @@ _PLACES = [
     for right, up in ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
 ]
 """Offsets of names from their points, in points of 1/72 inch."""
+
+
+def plain_ticks(axis: Any, *steps: int) -> None:
+    """Numbers in place of powers of ten at a logarithmic axis, at these multiples of each power."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def style(name: str) -> dict[str, Any]:

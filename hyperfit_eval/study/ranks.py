@@ -63,6 +63,8 @@ def ranks(plan: Plan) -> Step:
             axes.plot(limits, [100 * (rank > limit).mean() for limit in limits], color=drawing.COLORS[1])
             axes.set_xscale("log")
             axes.set_yscale("log")
+            drawing.plain_ticks(axes.xaxis, 1)
+            drawing.plain_ticks(axes.yaxis, 1)
             axes.set_xlabel("rank in the base model")
             axes.set_ylabel("choices from beyond it, %")
             axes.grid(color="0.92")
