@@ -23,6 +23,8 @@ CHECKPOINT = "run"
 CONTINUATIONS = "continuations.jsonl"
 PREDICTIONS = "predictions.npz"
 TEXTS = "texts.jsonl"
+BY_CONTENT = ("model", "corpus", "evaluation_texts")
+"""Arguments of training that a step's key holds as fingerprints."""
 UPDATE_SECONDS, WRITING_SECONDS, READING_SECONDS = 0.8, 20.0, 4.0
 """Of the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
 
@@ -63,10 +65,12 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
         write_texts(place.folder / TEXTS, unseen)
         run_recipe({**arguments, "model": setting.model, "evaluation_texts": place.folder / TEXTS}, place)
 
+    recipe = {name: one.value for name, one in read_recipe(setting.recipe).settings.items()} | arguments
     inputs = {
-        "model": fingerprint_of(setting.model), "arguments": arguments, "unseen": unseen.fingerprint,
+        "model": fingerprint_of(setting.model), "unseen": unseen.fingerprint,
         "corpus": content_fingerprint(str(arguments["corpus"])),
-        "recipe": {name: one.value for name, one in read_recipe(setting.recipe).settings.items()},
+        # What is shipped has another path in every installation.
+        "arguments": {name: value for name, value in recipe.items() if name not in BY_CONTENT},
     }  # fmt: skip
     seconds = UPDATE_SECONDS * setting.training_length(**changes)[1]
     return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=seconds))
