@@ -17,6 +17,10 @@ import numpy as np
 
 from .errors import HyperfitError
 
+# It can only be read by setting it, for the whole process: here once, before other threads write files.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -38,9 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         # mkstemp makes files for the owner alone; give what a plain open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         raise HyperfitError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -71,7 +73,7 @@ def read_json(path: str | Path, kind: str, version: int) -> dict[str, Any]:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise HyperfitError(f"{path}, line {error.lineno}: not JSON ({error.msg}); is the file whole?") from error
-    _check_header(path, document, kind, version)
+    check_header(path, document, kind, version)
     return document
 
 
@@ -101,7 +103,7 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
         except json.JSONDecodeError as error:
             raise HyperfitError(f"{path}, line {number}: not JSON ({error.msg}); is the file cut off?") from error
         if header is None:
-            _check_header(path, row, kind, version)
+            check_header(path, row, kind, version)
             header = row
         elif not isinstance(row, dict):
             raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
@@ -156,7 +158,12 @@ def _read_text(path: str | Path) -> str:
         raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _check_header(path: str | Path, header: Any, kind: str, version: int) -> None:
+def check_header(path: str | Path, header: Any, kind: str, version: int) -> None:
+    """Check the format and the version that a file's header names.
+
+    Raises:
+        HyperfitError: another format, or a later version.
+    """
     expected = f"hyperfit-eval/{kind}"
     found = header.get("format") if isinstance(header, dict) else None
     if found != expected:

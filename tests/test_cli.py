@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from hyperfit_eval import __version__
@@ -14,9 +15,17 @@ from hyperfit_eval.harness.location import tasks_dir
 from hyperfit_eval.metrics import score_records
 from hyperfit_eval.records import Continuation, Generation, write_continuations
 
-COMMANDS = ["demo", "eval", "score", "compare", "demo-model", "tasks-dir"]
-COMMANDS += ["index build", "index inspect", "index check", "serve", "push", "push-blocker", "verify", "reproduce"]
-COMMANDS += ["leaderboard", "playground", "pairs", "annotate", "judge", "preference"]
+
+def named(group, before=()):
+    """The commands of a group and of the groups in it, as they are typed."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from named(command, (*before, name))
+        else:
+            yield " ".join((*before, name))
+
+
+COMMANDS = sorted(set(named(get_command(app))) - {"train"})  # whose help comes from elsewhere, see below
 
 
 def run(*arguments):

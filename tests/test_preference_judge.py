@@ -231,6 +231,50 @@ def test_settings(monkeypatch):
         judge_from("http://h", "m", body='{"model": "x"}', **common)
 
 
+URLS = ["http://h:99999/v1", "http://[::1/v1", "http://h:port/v1", "http://:80/v1", "http://me:secret@h:0/v1?k=secret"]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_url_that_is_none(url):
+    with pytest.raises(HyperfitError, match=r"--base-url http://.*: expected http:// or https://, such as") as error:
+        judge_from(url, "m", name=None, body=None, parallel=1, timeout=1.0)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \r"])
+def test_a_key_is_stripped(monkeypatch, end):
+    monkeypatch.setenv(KEY_VARIABLE, KEY + end)
+    assert judge_from("http://h", "m", name=None, body=None, parallel=1, timeout=1.0).api_key == KEY
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nmore", f"{KEY} more", f"{KEY}\u00e9", f"{KEY}\x07x"])
+def test_a_key_that_no_header_can_carry(monkeypatch, key):
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(HyperfitError, match=f"{KEY_VARIABLE}: white space or a character that is not ASCII") as error:
+        judge_from("http://h", "m", name=None, body=None, parallel=1, timeout=1.0)
+    assert KEY not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_endpoint_that_repeats_the_key(tmp_path, endpoint):
+    """In a reply, a refusal, a filter's message and what is no completion at all; also where a cut would halve it."""
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    path = judge_path(tmp_path, "m")
+    long = "x" * 190 + KEY
+    for reply in (
+        said(f"{KEY}\nVerdict: EQUAL"), said(None, message={"content": None, "refusal": f"No, {KEY}."}),
+        (400, {"error": {"code": "content_filter", "message": long}}),
+    ):  # fmt: skip
+        run_judge(tmp_path, judge(endpoint(lambda body, number, reply=reply: reply).url, api_key=KEY))
+        text = path.read_text()
+        assert KEY[:8] not in text and "***" in text
+        path.unlink()
+    for reply in ((200, f"<html>{KEY}".encode()), (200, ("y" * 70 + KEY).encode()), (403, long.encode())):
+        with pytest.raises(HyperfitError) as error:
+            run_judge(tmp_path, judge(endpoint(lambda body, number, reply=reply: reply).url, api_key=KEY))
+        assert KEY[:8] not in str(error.value)
+        path.unlink()
+
+
 def test_results_stay_apart_from_peoples(tmp_path, endpoint):
     from hyperfit_eval.preference.store import Store
 

@@ -245,6 +245,66 @@ def test_an_answer_waits_for_a_server_that_is_away(page, folder):
         assert page.run("return document.getElementById('notice').hidden")
 
 
+def refusing(status, body):
+    """Script that gives the next call this reply, and all others the server's."""
+    reply = f"new Response({body!r}, {{ status: {status} }})"
+    return f"const real = window.fetch; window.fetch = async () => {{ window.fetch = real; return {reply}; }}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, "<html>"), (408, '{"detail": "slow"}'), (429, '{"detail": "many"}'), (200, "<html>")]
+)
+def test_what_a_proxy_answers_does_not_drop_a_choice(page, folder, status, body):
+    with served(folder, access_for("127.0.0.1", None)) as port:
+        page.join(f"http://127.0.0.1:{port}/")
+        page.at_pair()
+        page.run(refusing(status, body))
+        page.press("1")
+        page.until("document.getElementById('notice').textContent.startsWith('Not saved yet')")
+        page.done(1)
+
+
+def test_try_again(page, folder):
+    with served(folder, access_for("127.0.0.1", None)) as port:
+        page.join(f"http://127.0.0.1:{port}/")
+        page.at_pair()
+        page.run(refusing(409, '{"detail": "not now"}'))
+        page.press("1")
+        page.until("document.getElementById('message-text').textContent === 'Not now.'")
+        page.click("#again")
+        page.done(1)
+        page.at_pair()
+        page.press("p")
+        assert not page.run("return [...document.querySelectorAll('#again')].some((button) => !button.hidden)")
+
+
+def test_a_repeated_call_takes_back_one_answer_and_makes_one_account(page, folder):
+    """The server has the call, and its reply is lost."""
+    lost = (
+        "const real = window.fetch; window.fetch = async (...given) => "
+        "{ window.fetch = real; await real(...given); throw new TypeError('lost'); }"
+    )
+    with served(folder, access_for("127.0.0.1", None)) as port:
+        page.browser.get(f"http://127.0.0.1:{port}/")
+        page.until("!document.getElementById('join').hidden")
+        page.run(f"{lost}; document.getElementById('name').value = 'Ann'")
+        page.click("#join button")
+        page.until("!document.getElementById('account').hidden")
+        page.click("#go")
+        for count in (1, 2):
+            page.at_pair()
+            page.press("1")
+            page.done(count)
+        page.at_pair()
+        page.run(lost)
+        page.press(Keys.BACKSPACE)
+        page.done(1)
+        page.at_pair()
+    store = Store(folder)
+    assert (len(store.annotators()), len(store.answers()), store.undone()) == (1, 1, 1)
+    store.close()
+
+
 def test_on_a_phone(page, folder):
     screen(page.browser, 390, 844, mobile=True)
     with served(folder, access_for("127.0.0.1", None)) as port:

@@ -61,6 +61,22 @@ def test_pool_of_several_models():
     assert [pair.other for pair in study.pairs[:60]] != ["base"] * 60
 
 
+def test_attention_checks_differ_from_their_originals():
+    """Two words come out of a shuffle as they were every other time; one word always."""
+    name, generation, records = invented.run(contexts=40)
+    two, one = (
+        [dataclasses.replace(record, original_text_at_128=text) for record in records] for text in ("to be", "so so so")
+    )
+    settings = {"scenarios": [128], "check_rate": 0.5, "seed": 0}
+    study = make_study([(name, generation, two)], **settings)
+    assert {pair.other_text for pair in study.pairs if pair.is_check} == {"be to"}
+    mixed = make_study([(name, generation, one[:30] + two[30:])], **settings)
+    assert mixed.count(checks=True) == 10
+    with pytest.raises(HyperfitError, match=r"no original has two different words to shuffle .*; --attention-rate 0"):
+        make_study([(name, generation, one)], **settings)
+    assert make_study([(name, generation, one)], **(settings | {"check_rate": 0})).count(checks=True) == 0
+
+
 def test_the_seed_gives_the_order_and_the_salt_the_ids():
     one, two = (invented.study(seed=5, salt=salt) for salt in ("a", "b"))
     assert [p.original_first for p in one.pairs] == [p.original_first for p in two.pairs]
@@ -80,8 +96,20 @@ def test_written_and_read_back(tmp_path):
     (tmp_path / PAIRS_FILE).write_text("\n".join([*lines[:3], json.dumps(row | {"original_text": ""}), *lines[4:]]))
     with pytest.raises(HyperfitError, match=f"line 4: pair '{row['id']}' has no original continuation"):
         read_study(tmp_path)
-    (tmp_path / PAIRS_FILE).write_text("\n".join([*lines[:3], json.dumps(row | {"other_text": "x"}), *lines[4:]]))
-    with pytest.raises(HyperfitError, match=r"not the pairs of .* was it edited"):
+    for change in (
+        {"id": "0" * 16}, {"context": "x"}, {"source": "x"}, {"scenario": 1}, {"other": "x"}, {"ttr": 0.123},
+        {"original_first": not row["original_first"]},
+        {"context_text": "x"}, {"original_text": "x"}, {"other_text": "x"},
+        {"original_first": not row["original_first"], "original_text": row["other_text"],
+         "other_text": row["original_text"]},  # looks the same to annotators
+    ):  # fmt: skip
+        (tmp_path / PAIRS_FILE).write_text("\n".join([*lines[:3], json.dumps(row | change), *lines[4:]]))
+        with pytest.raises(HyperfitError, match=r"not the pairs of .* was it edited"):
+            read_study(tmp_path)
+    number = next(i for i, line in enumerate(lines) if json.loads(line).get("other") == "base")
+    row = json.loads(lines[number]) | {"ttr": None}
+    (tmp_path / PAIRS_FILE).write_text("\n".join([*lines[:number], json.dumps(row), *lines[number + 1 :]]))
+    with pytest.raises(HyperfitError, match=f"line {number + 1}: pair '{row['id']}' has no ttr; make the study anew"):
         read_study(tmp_path)
     with pytest.raises(HyperfitError, match="nowhere: no study there; make one with `hyperfit pairs"):
         read_study(tmp_path / "nowhere")
@@ -127,6 +155,8 @@ BAD = [
     ([invented.run(), invented.run("b", texts="e2")], {}, "b: made from other evaluation texts .e2. than base .e1."),
     ([invented.run(), invented.run("b", 3)], {}, "1 contexts are in one of base and b only, such as 'fiction-03'"),
     ([invented.run(), ("b", *invented.run()[1:])], {}, "base and b: the same continuations under two names"),
+    ([invented.run(sources=("all",))], {}, "source 'all': the name stands for all sources together; rename it"),
+    ([invented.run(sources=("average",))], {}, "source 'average': the name stands for the mean over the sources; re"),
     ([change(invented.run(), original_ids=[])], {}, "base: 'fiction-00' has no original continuation; leave"),
     ([change(invented.run(), original_text=" \n")], {"scenarios": [256]}, "has no original continuation: its text"),
     ([change(invented.run(), generated_ids=[1] * 61)], {}, "61 generated tokens, pairs at 128 need 96; generate with"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app as command
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference.progress import progress
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import CHOICES, read_study
 
@@ -63,11 +65,22 @@ def test_from_the_link_to_the_last_pair(client, store):
         work = client.post("/api/answer", headers=me, json=body).json()
         count += 1
     assert work["state"] == "finished" and work["left"] == 0 and work["done"] == count == len(store.answers())
-    again = client.post("/api/undo", headers=me).json()
-    assert again["pair"]["id"] == pair.id and again["done"] == count - 1
+    for _ in range(2):  # sent again, where the reply was lost
+        again = client.post("/api/undo", headers=me, json={"answer": work["last"]}).json()
+        assert again["pair"]["id"] == pair.id and again["done"] == count - 1 and "notice" not in again
+        assert again["last"] != work["last"]
     conflict = client.post("/api/answer", headers=me, json=body | {"pair": "0" * 16}).json()
     assert conflict["notice"] == "Not counted: this pair was not given to you."
     assert conflict["pair"]["id"] == pair.id
+
+
+def test_joining_again_with_the_same_token_is_one_account(client, store):
+    body = {"name": "Ann", "token": "0f" * 16}
+    assert [client.post("/api/join", json=body).json() for _ in range(2)] == [{"token": "0f" * 16}] * 2
+    assert [person.name for person in store.annotators()] == ["Ann"]
+    assert client.post("/api/join", json=body | {"token": "short"}).status_code == 422
+    one, two = (client.post("/api/join", json={"name": "Ann"}).json()["token"] for _ in range(2))
+    assert one != two
 
 
 def test_loopback_needs_no_invitation_and_takes_no_other_name(client):
@@ -130,13 +143,42 @@ def test_admin_page_and_exports(public, store):
     assert study["alpha"] == pytest.approx(1) and study["kappa"] == pytest.approx(1) and study["open"] == 0
     assert study["by_model"] == {"base": 12, "hyper": 12} and study["hours_left"] == 0
     assert [row["name"] for row in study["annotators"]] == ["p0", "p1", "p2"]
-    assert "prefer" not in str(study)  # who runs the study is not told how it comes out
+    # Who runs the study is not told how it comes out: these are all, and none says which model people prefer.
+    assert set(study) == {
+        "pairs", "complete_pairs", "wanted", "annotations", "open", "undone", "last_hour", "median_seconds",
+        "hours_left", "checks", "checks_failed", "alpha", "kappa", "by_model", "annotators", "invitation",
+    }  # fmt: skip
+    assert {frozenset(row) for row in study["annotators"]} == {
+        frozenset({
+            "annotator", "name", "last", "annotations", "checks", "checks_failed", "attentive", "first_position",
+            "equal", "median_seconds",
+        })
+    }  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(public.get("/api/admin/export/csv", headers=admin).text)))
     lines = public.get("/api/admin/export/jsonl", headers=admin).text.splitlines()
     assert len(rows) == len(lines) == len(store.answers()) and {row["choice"] for row in rows} == {"first"}
     archive = zipfile.ZipFile(io.BytesIO(public.get("/api/admin/export/dataset", headers=admin).content))
     assert set(archive.namelist()) == {"README.md", "data/annotations.jsonl"}
     assert "p0" not in archive.read("data/annotations.jsonl").decode()  # no names
+
+
+def test_hours_left(store, monkeypatch):
+    """A pair takes 20 s in the mean, 10 in the median; 21 of 24 annotations are left, a tenth of all are checks."""
+    person = store.annotator(store.add_annotator("Ann")).id
+    normal = {pair.id for pair in store.study.pairs if not pair.is_check}
+    monkeypatch.setattr(store, "_random", random.Random(1))
+    at = time.time()
+    spent = []
+    while len(spent) < 3:
+        pair = store.next(person).pair
+        if pair in normal:
+            spent.append(40 if len(spent) == 2 else 10)
+        at += 100
+        monkeypatch.setattr("hyperfit_eval.preference.store.time.time", lambda now=at: now)
+        store.answer(person, pair, "first", seconds=spent[-1] if pair in normal else None)
+    found = progress(store)
+    assert found["median_seconds"] == 10 and found["hours_left"] == pytest.approx(20 * 21 / 0.9 / 3600)
+    assert found["alpha"] is None and found["kappa"] is None  # nothing was annotated twice
 
 
 def test_command_refuses_in_one_line(tmp_path):
@@ -148,6 +190,27 @@ def test_command_refuses_in_one_line(tmp_path):
     ):
         result = CliRunner().invoke(command, ["annotate", *arguments])
         assert isinstance(result.exception, HyperfitError) and message in str(result.exception)
+
+
+def test_what_is_not_installed_is_named_and_a_broken_import_is_not_hidden(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("hyperfit_eval.cli.preference.find_spec", lambda name: None if name == "uvicorn" else "there")
+        result = CliRunner().invoke(command, ["annotate", str(tmp_path)])
+    expected = "the annotation page needs uvicorn: pip install 'hyperfit-eval[annotate]'"
+    assert isinstance(result.exception, HyperfitError) and str(result.exception) == expected
+    monkeypatch.setitem(sys.modules, "hyperfit_annotate.app", None)
+    assert isinstance(CliRunner().invoke(command, ["annotate", str(tmp_path)]).exception, ImportError)
+
+
+def test_an_error_of_the_running_server_is_no_matter_of_the_address(tmp_path, monkeypatch):
+    invented.written(tmp_path)
+
+    def fail(self, sockets):
+        raise OSError("disk")
+
+    monkeypatch.setattr("hyperfit_annotate.app.uvicorn.Server.run", fail)
+    result = CliRunner().invoke(command, ["annotate", str(tmp_path), "--port", "0"])
+    assert isinstance(result.exception, OSError) and str(result.exception) == "disk"
 
 
 @pytest.fixture

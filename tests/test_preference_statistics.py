@@ -150,6 +150,32 @@ def test_agreement_intervals():
     assert kappa_interval(votes.where(votes.by < 2), 3) == "no pair has 3 annotations"
 
 
+def test_one_context_gives_agreement_no_interval():
+    study = invented.study(models=("base", "hyper"), contexts=1, scenarios=[128, 256])
+    votes = invented.votes_of(study, {0: ["model"] * 3, 1: ["original", "original", "equal"], 2: ["equal"] * 3})
+    result = tables(study, votes, by="human", checks="kept", ratings=3)
+    assert result["krippendorff_alpha"] == {"unavailable": "1 context with a pair annotated twice, an interval needs 2"}
+    assert result["fleiss_kappa"] == {
+        "unavailable": "1 context with a pair that has 3 annotations, an interval needs 2"
+    }
+
+
+def test_models_that_differ_alike_on_all_contexts():
+    """Eight contexts without a gap cannot exclude one in a third of all others, which may be 100 points each."""
+    study = invented.study(contexts=8, scenarios=[256])
+    pairs = [pair for pair in study.pairs if not pair.is_check]
+    share = 1 - 0.025 ** (1 / 8)
+    lost = ["original"] * 3
+    for hyper, gap in ((lost, 0), (["model"] * 3, -100), (["model", "original", "original"], -100 / 3)):
+        said = {"base": lost, "hyper": hyper}
+        votes = invented.votes_of(study, {number: said[pair.other] for number, pair in enumerate(pairs)})
+        (test,) = tables(study, votes, by="human", checks="kept", ratings=3)["paired_tests"]["256"]
+        assert test["difference"] == pytest.approx(gap)
+        assert test["low"] == pytest.approx((1 - share) * gap - share * 100)
+        assert test["high"] == pytest.approx((1 - share) * gap + share * 100)
+        assert test["method"] == "sign-flip+exact|B:2000|seed:0|conf:0.95"
+
+
 def iterated_bradley_terry(wins):
     """Strengths by Hunter's (2004) iteration for any graph, the last item fixed at 0."""
     games, p = wins + wins.T, np.ones(len(wins))
@@ -236,13 +262,21 @@ def test_agreement_of_judge_and_people():
         {0: ["model"] * 3, 1: ["original", "original", "equal"], 2: ["model", "original", "equal"], 3: ["equal"] * 2},
     )
     judge = invented.votes_of(study, {0: ["model"], 1: ["equal"], 2: ["model"]})
-    result = agreement_with_humans(judge, human)
+    result = agreement_with_humans(study, judge, human, "m")
     assert (result["pairs"], result["majority_pairs"], result["with_majority"]["mean"]) == (3, 2, 50)
     assert result["with_annotator"]["mean"] == pytest.approx(100 * 5 / 9)
     assert result["between_annotators"]["mean"] == pytest.approx(100 * (6 + 2 + 0) / 18)
     assert all(result[name]["low"] < result[name]["mean"] < result[name]["high"] for name in ("with_annotator",))
-    nothing = agreement_with_humans(invented.votes_of(study, {}), human)["with_majority"]
-    assert nothing == {"unavailable": "0 contexts that both judged, an interval needs 2"}
+    counts = {name: result[name]["annotations"] for name in ("with_majority", "with_annotator", "between_annotators")}
+    assert counts == {"with_majority": 6, "with_annotator": 9, "between_annotators": 9}
+    # Model and model, equal and original: coincidences mm 2, eo 1, oe 1; n = 4, n_m = 2, n_e = n_o = 1.
+    alpha = result["alpha"]
+    assert alpha["mean"] == pytest.approx(1 - 3 * 2 / (16 - 6)) and (alpha["n"], alpha["annotations"]) == (2, 6)
+    for what, name in (("majority", "with_majority"), ("alpha", "alpha"), ("people", "between_annotators")):
+        assert result[name]["signature"].startswith(f"agreement({what})|by:judge:m|ann:3|checks:removed|")
+    nothing = agreement_with_humans(study, invented.votes_of(study, {}), human, "m")
+    assert nothing["with_majority"] == {"unavailable": "0 contexts that both judged, an interval needs 2"}
+    assert "unavailable" in nothing["alpha"]
 
 
 def test_attention_checks():

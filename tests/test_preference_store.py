@@ -121,17 +121,17 @@ def test_late_but_nobody_took_it(make, clock):
 def test_undo_is_a_row_of_its_own(make):
     store = make()
     (a,) = people(store, 1)
-    assert store.undo(a) is None
+    assert store.last_answer(a) is None and store.undo(a, 1) is None
     one = store.next(a).pair
     store.answer(a, one, "first")
     two = store.next(a).pair
-    assert store.undo(a) == one
+    assert store.undo(a, store.last_answer(a)) == one
     assert store.next(a).pair == one and store.answers() == [] and store.undone() == 1
     store.answer(a, one, "equal")
     assert [answer.choice for answer in store.answers()] == ["equal"]
     assert store.next(a).pair == two  # was open meanwhile, and stayed theirs
     store.answer(a, two, "first")
-    assert [store.undo(a), store.undo(a)] == [two, one]
+    assert [store.undo(a, store.last_answer(a)) for _ in range(2)] == [two, one]
     rows = sqlite3.connect(store.path)
     assert [row[0] for row in rows.execute("SELECT choice FROM answers ORDER BY id")] == [
         "first", "undo", "equal", "first", "undo", "undo",
@@ -141,6 +141,29 @@ def test_undo_is_a_row_of_its_own(make):
             rows.execute(change)
     assert rows.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     rows.close()
+
+
+def test_an_undo_sent_twice_takes_one_answer_back(make):
+    store = make()
+    a, b = people(store, 2)
+    for _ in range(2):
+        store.answer(a, store.next(a).pair, "first")
+    number = store.last_answer(a)
+    assert store.undo(b, number) is None  # another's
+    pair = store.undo(a, number)
+    for _ in range(2):
+        assert store.undo(a, number) is None
+    assert len(store.answers()) == 1 and store.undone() == 1 and store.next(a).pair == pair
+    store.answer(a, pair, "second")
+    assert store.undo(a, number) is None  # arrives late: the pair has a new answer
+    assert [answer.choice for answer in store.answers()] == ["first", "second"]
+
+
+def test_an_account_asked_for_twice_is_one(make):
+    store = make()
+    assert store.add_annotator("Ann", "0" * 32) == store.add_annotator("Ann", "0" * 32) == "0" * 32
+    store.add_annotator("Ann")
+    assert len(store.annotators()) == 2
 
 
 def test_attention_checks_come_at_their_rate_and_need_no_slots(make):
@@ -207,7 +230,9 @@ def test_tokens_are_kept_as_hashes_alone(make):
     token = store.add_annotator("  Ann   Lee ")
     assert store.annotator(token).name == "Ann Lee"
     assert store.annotator("other") is None
-    assert token.encode() not in store.path.read_bytes()
+    log = store.path.with_name(f"{store.path.name}-wal")
+    written = store.path.read_bytes() + log.read_bytes()
+    assert b"Ann Lee" in written and token.encode() not in written
     for name in ("", "x" * 61):
         with pytest.raises(HyperfitError, match=f"a name of {len(name)} characters; expected 1 to 60"):
             store.add_annotator(name)

@@ -1,6 +1,7 @@
 """`hyperfit pairs`, `annotate`, `judge` and `preference`: the study of human preference (paper, Section 4)."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -76,10 +77,10 @@ def annotate(
 
     Example: `hyperfit annotate runs/study`
     """
-    try:
-        from hyperfit_annotate.app import serve
-    except ImportError as error:
-        raise HyperfitError(f"the annotation page needs {error.name}: pip install 'hyperfit-eval[annotate]'") from error
+    for name in ("fastapi", "uvicorn"):
+        if find_spec(name) is None:
+            raise HyperfitError(f"the annotation page needs {name}: pip install 'hyperfit-eval[annotate]'")
+    from hyperfit_annotate.app import serve
 
     serve(study, host=host, port=port, token=token, lease_seconds=60 * lease_minutes)
 

@@ -22,6 +22,8 @@ from ..errors import HyperfitError
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 _NEAREST = 32
+_SAME = 1e-9
+"""Differences this close are the same but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,13 @@ def self_bleu_interval(pairwise: np.ndarray, *, confidence: float = CONFIDENCE) 
 
 
 def paired_test(
-    a: np.ndarray, b: np.ndarray, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    largest: float | None = None,
 ) -> Difference:
     """Mean difference of two models, one independent value a context: BCa interval, sign-flip test.
 
@@ -131,6 +139,8 @@ def paired_test(
     Args:
         a, b: shape (N,), N >= 2, finite, the contexts in the same order.
         confidence, resamples, seed: as in `mean_interval`.
+        largest: the farthest from 0 that a difference can be. If given, the interval has a width where all contexts
+            differ alike and no resample does (`_alike`).
     Raises:
         HyperfitError: different numbers of values, fewer than two, or one that is not finite.
     """
@@ -138,10 +148,13 @@ def paired_test(
     if len(a) != len(b):
         raise HyperfitError(f"{len(a)} and {len(b)} values; a paired test needs the same contexts on both sides")
     gaps = a - b
-    low, high = _bca(gaps, confidence, resamples, seed)
+    if largest is not None and np.ptp(gaps) < _SAME:
+        interval, (low, high) = "exact", _alike(gaps, largest, confidence)
+    else:
+        interval, (low, high) = "bca", _bca(gaps, confidence, resamples, seed)
     signs = np.random.default_rng(seed).integers(0, 2, size=(resamples, len(gaps))) * 2 - 1
     p_value = _p_value(float(gaps.mean()), signs @ gaps / len(gaps))
-    method = _method("sign-flip+bca", confidence, resamples, seed)
+    method = _method(f"sign-flip+{interval}", confidence, resamples, seed)
     return Difference(float(gaps.mean()), low, high, p_value, len(gaps), method)
 
 
@@ -231,6 +244,16 @@ def _bca(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tu
         (values,), np.mean, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=generator
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _alike(gaps: np.ndarray, largest: float, confidence: float) -> tuple[float, float]:
+    """Limits on the mean where all contexts drawn differ alike, and some of the others may not.
+
+    Clopper and Pearson (1934) say how large a share these may be; their differences lie between -largest and largest.
+    """
+    share = 1 - ((1 - confidence) / 2) ** (1 / len(gaps))
+    middle = (1 - share) * float(gaps.mean())
+    return middle - share * largest, middle + share * largest
 
 
 def _p_value(observed: float, permuted: np.ndarray) -> float:

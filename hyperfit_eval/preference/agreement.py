@@ -42,6 +42,8 @@ def alpha_interval(votes: Votes, *, confidence: float = CONFIDENCE, resamples: i
     value = _alpha(by_context.sum(axis=0).reshape(shape[1:])) if len(by_context) else np.nan
     if not np.isfinite(value):
         return "no pair was annotated twice, or only one outcome occurs"
+    if len(by_context) < 2:
+        return "1 context with a pair annotated twice, an interval needs 2"
     drawn = _alpha((draws(len(by_context), resamples) @ by_context).reshape(shape))
     return _percentiles(float(value), drawn, len(by_context), confidence, resamples)
 
@@ -60,6 +62,8 @@ def kappa_interval(
     value = _kappa(total[:3], total[3], total[4])
     if not np.isfinite(value):
         return "only one outcome occurs"
+    if len(by_context) < 2:
+        return f"1 context with a pair that has {ratings} annotations, an interval needs 2"
     drawn = draws(len(by_context), resamples) @ by_context
     return _percentiles(
         float(value), _kappa(drawn[:, :3], drawn[:, 3], drawn[:, 4]), len(by_context), confidence, resamples

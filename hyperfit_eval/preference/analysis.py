@@ -9,11 +9,12 @@ import numpy as np
 
 from .. import files
 from ..errors import HyperfitError
-from .agreement import krippendorff_alpha
-from .estimates import tables
+from ..metrics.statistics import Interval
+from .agreement import alpha_interval
+from .estimates import first_share, sign_of, tables
 from .judge_answers import JudgeAnswers, read_judges
 from .store import Answer, Store
-from .study import STORE_FILE, Study, read_study
+from .study import ALL, STORE_FILE, Study, read_study
 from .votes import ORIGINAL_BETTER, Vote, Votes, outcome, percent_interval
 
 KIND = "preference"
@@ -39,8 +40,8 @@ def annotator_rows(study: Study, answers: Sequence[Answer], max_failed: float = 
 
     Returns:
         For each {"annotator", "annotations", "checks", "checks_failed", "attentive", "first_position",
-        "equal", "median_seconds"}: percentages of their annotations, checks left out; "first_position" as in
-        `estimates.first_position`. A check is failed by anything but the original. None where there is
+        "equal", "median_seconds"}: percentages of their annotations, checks left out; "first_position" is the
+        `estimates.first_share`. A check is failed by anything but the original. None where there is
         nothing to divide by.
     """
     pairs = study.by_id
@@ -159,8 +160,8 @@ def _columns(human: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
         return {}
     columns: dict[str, dict[str, Any]] = {}
     for model, lengths in human["preference"].items():
-        by_source = {source: value for source, value in lengths.get("256", {}).items() if source != "all"}
-        columns[model] = {f"preference_at_{length}": table["all"] for length, table in lengths.items()}
+        by_source = {source: value for source, value in lengths.get("256", {}).items() if source != ALL}
+        columns[model] = {f"preference_at_{length}": table[ALL] for length, table in lengths.items()}
         columns[model] |= {f"preference_{source}": value for source, value in by_source.items()}
     return columns
 
@@ -183,20 +184,24 @@ def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> dict[str, Any]:
         "counts": judge.counts(),
         "checks": len(checks),
         "checks_failed": len(checks) - passed,
-        "agreement_with_humans": agreement_with_humans(votes, human),
+        "agreement_with_humans": agreement_with_humans(study, votes, human, judge.name),
         **result,
     }
 
 
-def agreement_with_humans(judge: Votes, human: Votes) -> dict[str, Any]:
+def agreement_with_humans(study: Study, judge: Votes, human: Votes, name: str) -> dict[str, Any]:
     """How often a judge says what people say, on the pairs that both judged.
 
+    Args:
+        study: whose pairs were judged.
+        judge, human: one verdict a pair, and people's annotations.
+        name: of the judge, for the signatures.
     Returns:
         {"pairs", "with_majority": percent of the pairs on which more people say one thing than any other,
-        "majority_pairs": how many these are, "alpha": Krippendorff's alpha of judge and majority, or None,
+        "majority_pairs": how many these are, "alpha": Krippendorff's alpha of judge and majority on them,
         "with_annotator": percent of single annotations that say the same, "between_annotators": the same between
-        two people, the ceiling}. The percentages are entries {"mean", "low", "high", "n" (contexts), "method"}, or
-        {"unavailable"}.
+        two people, the ceiling}. All but the counts are entries (docs/preference.md), whose "annotations" are
+        people's.
     """
     contexts = np.unique([pair.context for pair in human.pairs], return_inverse=True)[1]
     verdict, people = judge.table(), human.table()
@@ -206,24 +211,37 @@ def agreement_with_humans(judge: Votes, human: Votes) -> dict[str, Any]:
     clear = ordered[:, 2] > ordered[:, 1]
     majority = np.eye(3, dtype=int)[people.argmax(axis=1)]
     ratings = people.sum(axis=1)
-    alpha = krippendorff_alpha((verdict + majority)[clear]) if clear.any() else float("nan")
+    recipe = {"by": f"judge:{name}", "ann": study.annotations, "checks": "removed"}
+
+    def entry(what: str, interval: Interval | str, unit: str, counted: np.ndarray) -> dict[str, Any]:
+        if isinstance(interval, str):
+            return {"unavailable": interval}
+        sign = sign_of(study, f"agreement({what})", recipe)
+        return interval.as_dict() | {"annotations": int(ratings[counted].sum()), "unit": unit, "signature": sign}
+
+    def share(what: str, hits: np.ndarray, totals: np.ndarray) -> dict[str, Any]:
+        return entry(what, _share(contexts, hits, totals), "%", totals > 0)
+
+    numbers = np.flatnonzero(both)[clear]
+    outcomes = np.concatenate([table[clear].argmax(axis=1) for table in (verdict, majority)])
+    two = Votes(human.pairs, np.tile(numbers, 2), np.repeat([0, 1], len(numbers)), outcomes)
     return {
         "pairs": int(both.sum()),
         "majority_pairs": int(clear.sum()),
-        "with_majority": _share(contexts, (verdict * majority).sum(axis=1) * clear, clear),
-        "alpha": alpha if np.isfinite(alpha) else None,
-        "with_annotator": _share(contexts, (verdict * people).sum(axis=1), ratings),
-        "between_annotators": _share(contexts, (people * (people - 1)).sum(axis=1), ratings * (ratings - 1)),
+        "with_majority": share("majority", (verdict * majority).sum(axis=1) * clear, clear),
+        "alpha": entry("alpha", alpha_interval(two), "", clear),
+        "with_annotator": share("annotator", (verdict * people).sum(axis=1), ratings),
+        "between_annotators": share("people", (people * (people - 1)).sum(axis=1), ratings * (ratings - 1)),
     }
 
 
-def _share(contexts: np.ndarray, hits: np.ndarray, totals: np.ndarray) -> dict[str, Any]:
-    """Percentage of hits, from the counts and the contexts of pairs, shape (P,), with an interval over contexts."""
+def _share(contexts: np.ndarray, hits: np.ndarray, totals: np.ndarray) -> Interval | str:
+    """Percentage of hits, from the counts and the contexts of pairs, shape (P,), or why it has no interval."""
     by_context = np.array([np.bincount(contexts, weights=values) for values in (hits, totals)])
     hits, totals = by_context[:, by_context[1] > 0]
     if len(totals) < 2:
-        return {"unavailable": f"{len(totals)} contexts that both judged, an interval needs 2"}
-    return {**percent_interval(hits, totals).as_dict(), "unit": "%"}
+        return f"{len(totals)} contexts that both judged, an interval needs 2"
+    return percent_interval(hits, totals)
 
 
 def _fingerprint(rows: Iterable[Sequence[Any]]) -> str:
@@ -232,11 +250,10 @@ def _fingerprint(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _first_position(decided: Sequence[tuple[bool, str]]) -> float | None:
-    """Mean of the shares of "first" where the original stood first and where the model did."""
+    """`first_share` of (whether the original stood first, "first" or "second"), None where one order is missing."""
     sides = [[choice for original_first, choice in decided if original_first == side] for side in (True, False)]
-    if not all(sides):
-        return None
-    return sum(100 * choices.count("first") / len(choices) for choices in sides) / 2
+    hits, totals = [side.count("first") for side in sides], [len(side) for side in sides]
+    return float(first_share(np.array(hits), np.array(totals))) if all(totals) else None
 
 
 def _percent(part: int, whole: int) -> float | None:

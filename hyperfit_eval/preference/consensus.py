@@ -38,7 +38,7 @@ def ttr_consensus(votes: Votes, annotations: int, signature: str = "") -> dict[s
     against = table[:, ORIGINAL_BETTER]
     good, bad = complete & (against == 0), complete & (against == table.sum(axis=1))
     masks = {GOOD: good, SPLIT: complete & ~good & ~bad, BAD: bad}
-    ttr = np.array([100 * (pair.ttr or 0.0) for pair in votes.pairs])
+    ttr = 100 * np.array([pair.ttr for pair in votes.pairs], dtype=float)
     contexts = np.unique([pair.context for pair in votes.pairs], return_inverse=True)[1]
     return {
         "groups": {name: _described(ttr[mask], contexts[mask]) for name, mask in masks.items()},

@@ -14,11 +14,8 @@ from .agreement import alpha_interval, kappa_interval
 from .consensus import ttr_consensus
 from .pairs import CLEANING
 from .ranking import bradley_terry
-from .study import Study
+from .study import ALL, AVERAGE, Study
 from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, Votes, bca, draws, entry, percent_interval, too_few
-
-AVERAGE = "average"
-"""Mean over the sources, each weighing the same (paper, Table 4)."""
 
 
 def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) -> dict[str, Any]:
@@ -39,34 +36,47 @@ def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) ->
         "pairs": int((counts > 0).sum()),
         "complete_pairs": int((counts >= ratings).sum()),
         "contexts": votes.context_count,
-        "signature": _sign(study, "preference", recipe),
+        "signature": sign_of(study, "preference", recipe),
         "preference": {name: _of_model(study, name, votes, recipe) for name in study.models},
         "paired_tests": {str(scenario): _paired(study, scenario, votes, recipe) for scenario in study.scenarios},
         "bradley_terry": {},
     }
     by_length = {str(scenario): votes.select(scenario=scenario) for scenario in study.scenarios}
     for length, chosen in (by_length | ({"all": votes} if len(by_length) > 1 else {})).items():
-        sign = _sign(study, "bradley_terry", recipe, scn=length)
+        sign = sign_of(study, "bradley_terry", recipe, scn=length)
         result["bradley_terry"][length] = too_few(chosen) or bradley_terry(chosen) | {"signature": sign}
     result["krippendorff_alpha"] = _agreement(study, alpha_interval(votes), votes, "alpha(nominal)", recipe)
     result["fleiss_kappa"] = _agreement(study, kappa_interval(votes, ratings), votes, "kappa(fleiss)", recipe)
     result["first_position"] = first_position(study, votes, recipe)
     result["ttr_consensus"] = {
-        length: ttr_consensus(chosen, ratings, _sign(study, "ttr(consensus)", recipe, win=TTR_WINDOW, scn=length))
+        length: ttr_consensus(chosen, ratings, sign_of(study, "ttr(consensus)", recipe, win=TTR_WINDOW, scn=length))
         for length, chosen in by_length.items()
     }
     return result
 
 
-def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
-    """How often the continuation shown first is preferred, of the annotations that prefer one.
+def first_share(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Percentage of choices of the first, the same weight for both orders of the sides.
 
     Originals win more often, and a coin rarely puts exactly half of them first. So the rate is taken where
     the original stood first and where the model did, and the mean of the two is 50% for annotators who do
-    not look at the place, however the coin fell. (The plain share, "raw", is not.)
+    not look at the place, however the coin fell.
+
+    Args:
+        hits, totals: choices of the first and of either, with the original first and with the model first,
+            shape (..., 2).
+    Returns:
+        Shape (...), NaN where an order does not occur.
+    """
+    with np.errstate(invalid="ignore"):
+        return 100 * (hits / totals).mean(axis=-1)
+
+
+def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
+    """How often the continuation shown first is preferred, of the annotations that prefer one.
 
     Returns:
-        The entry of that mean, with "by_order" (the two rates) and "raw".
+        The entry of the `first_share`, with "by_order" (its two rates) and "raw", the plain share.
     """
     decided = votes.where(votes.outcome != EQUAL)
     first = np.array([pair.original_first for pair in votes.pairs], dtype=bool)[decided.pair]
@@ -76,18 +86,14 @@ def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[s
     # Columns: the original first, the model first.
     hits = np.column_stack([decided.by_context(decided.first_chosen & side) for side in (first, ~first)])
     totals = np.column_stack([decided.by_context(side.astype(float)) for side in (first, ~first)])
-
-    def balanced(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # a resample may lack one order; it is left out
-            return 100 * (hits / totals).mean(axis=-1)
-
-    weights, share = draws(len(totals)), float(balanced(hits.sum(axis=0), totals.sum(axis=0)))
-    left_out = balanced(hits.sum(axis=0) - hits, totals.sum(axis=0) - totals)
-    low, high = bca(share, balanced(weights @ hits, weights @ totals), left_out, CONFIDENCE)
+    weights, share = draws(len(totals)), float(first_share(hits.sum(axis=0), totals.sum(axis=0)))
+    left_out = first_share(hits.sum(axis=0) - hits, totals.sum(axis=0) - totals)
+    # A resample may lack one order; it is left out.
+    low, high = bca(share, first_share(weights @ hits, weights @ totals), left_out, CONFIDENCE)
     interval = Interval(share, low, high, len(totals), f"cluster-bca|B:{RESAMPLES}|seed:0|conf:{CONFIDENCE:g}")
     rates = (100 * hits.sum(axis=0) / totals.sum(axis=0)).tolist()
     return {
-        **entry(interval, decided, "%", _sign(study, "first_position", recipe)),
+        **entry(interval, decided, "%", sign_of(study, "first_position", recipe)),
         "by_order": dict(zip(("original", "model"), rates, strict=True)),
         "raw": 100 * float(decided.first_chosen.mean()),
     }
@@ -107,12 +113,12 @@ def _of_model(study: Study, name: str, votes: Votes, recipe: dict[str, Any]) -> 
     for scenario in study.scenarios:
         rows = votes.select(other=name, scenario=scenario)
         table: dict[str, Any] = {}
-        for source in ["all", *study.sources]:
-            chosen = rows if source == "all" else rows.select(source=source)
-            sign = _sign(study, "preference", recipe, scn=scenario, src=source, **made)
+        for source in [ALL, *study.sources]:
+            chosen = rows if source == ALL else rows.select(source=source)
+            sign = sign_of(study, "preference", recipe, scn=scenario, src=source, **made)
             interval = too_few(chosen)
             table[source] = interval or _preference(chosen) | {"unit": "%", "signature": sign}
-        sign = _sign(study, "preference", recipe, scn=scenario, src=AVERAGE, **made)
+        sign = sign_of(study, "preference", recipe, scn=scenario, src=AVERAGE, **made)
         table[AVERAGE] = _average(rows, study.sources, sign)
         result[str(scenario)] = table
     return result
@@ -163,8 +169,9 @@ def _paired(study: Study, scenario: int, votes: Votes, recipe: dict[str, Any]) -
         if len(common) < 2:
             tests.append({"a": a, "b": b, "unavailable": f"{len(common)} contexts with annotations of both"})
             continue
-        test = paired_test(np.array([shares[a][c] for c in common]), np.array([shares[b][c] for c in common]))
-        sign = _sign(study, "preference(a-b)", recipe, scn=scenario)
+        values = [np.array([shares[name][context] for context in common]) for name in (a, b)]
+        test = paired_test(values[0], values[1], largest=100)
+        sign = sign_of(study, "preference(a-b)", recipe, scn=scenario)
         tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%", "signature": sign})
     tested = [row for row in tests if "p_value" in row]
     for row, p_value in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
@@ -187,7 +194,7 @@ def _agreement(
 ) -> dict[str, Any]:
     if isinstance(interval, str):
         return {"unavailable": interval}
-    return entry(interval, votes, "", _sign(study, metric, recipe))
+    return entry(interval, votes, "", sign_of(study, metric, recipe))
 
 
 def _by_context(votes: Votes, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +205,7 @@ def _percent(votes: Votes, hits: np.ndarray) -> Interval:
     return percent_interval(*_by_context(votes, hits))
 
 
-def _sign(study: Study, metric: str, recipe: dict[str, Any], **fields: Any) -> str:
+def sign_of(study: Study, metric: str, recipe: dict[str, Any], **fields: Any) -> str:
+    """Signature of a number: who judged (`recipe`), which study, and what else decides it."""
     own = {"ctx": CONTEXT_TOKENS, "clean": CLEANING, "study": study.fingerprint, "texts": study.texts or None}
     return signature(metric, **recipe, **fields, **own)

@@ -6,6 +6,7 @@ people said: it has its own file, its own part of the results and its own name.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -72,11 +73,12 @@ def judge_from(
     Args:
         body: a JSON object of further request fields; null takes one away.
     Raises:
-        HyperfitError: a URL or a body that is none.
+        HyperfitError: a URL, a body or a key that is none.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise HyperfitError(f"--base-url {base_url}: expected http:// or https://, such as http://127.0.0.1:8000/v1")
+    base_url = base_url.strip()
+    if not _is_url(base_url):
+        shown = re.sub(r"(?<=//).*@|[?#].*", "", base_url)  # without what may be secret
+        raise HyperfitError(f"--base-url {shown}: expected http:// or https://, such as http://127.0.0.1:8000/v1")
     request: dict[str, Any] = {"temperature": 0, "max_tokens": 512}
     if body is not None:
         try:
@@ -86,8 +88,20 @@ def judge_from(
         if not isinstance(changes, dict) or changes.keys() & {"model", "messages", "stream", "n"}:
             raise HyperfitError("--body: expected a JSON object without model, messages, stream and n")
         request = {key: value for key, value in (request | changes).items() if value is not None}
-    key = os.environ.get(KEY_VARIABLE)
-    return Judge(base_url, model, name or model, request, parallel, timeout, api_key=key)
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    # Else the client's own error would quote the header with the key.
+    if " " in key or not (key.isascii() and key.isprintable()):
+        raise HyperfitError(f"{KEY_VARIABLE}: white space or a character that is not ASCII inside; set the key alone")
+    return Judge(base_url, model, name or model, request, parallel, timeout, api_key=key or None)
+
+
+def _is_url(given: str) -> bool:
+    """Whether requests can be sent there."""
+    try:
+        parts, _ = urlsplit(given), httpx.URL(given)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):  # brackets, the port, other characters
+        return False
 
 
 def run_judge(
@@ -170,7 +184,7 @@ def _ask(
     response = _post(client, judge, {"model": judge.model, "messages": messages, **judge.request}, stop, say)
     row = {"pair": pair.id, "swapped": swapped, "verdict": None, "seconds": round(time.monotonic() - started, 3)}
     if response.status_code == 400:  # only a content filter gets here
-        return row | {"status": REFUSED, "reply": _message(response), "finish_reason": "content_filter"}
+        return row | {"status": REFUSED, "reply": _message(response, judge), "finish_reason": "content_filter"}
     try:
         document = response.json()
         choice = document["choices"][0]
@@ -178,11 +192,13 @@ def _ask(
         reply, refusal = message.get("content") or "", message.get("refusal")
         verdict = parse_verdict(reply)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
+        text = _without_key(response.text, judge).strip()
         raise HyperfitError(
-            f"{judge.shown_url}: its answer is no chat completion ({response.text.strip()!r:.80}); is it an "
+            f"{judge.shown_url}: its answer is no chat completion ({text!r:.80}); is it an "
             "OpenAI-compatible endpoint, and does --base-url end in /v1?"
         ) from error
-    row |= {"reply": refusal or reply, "finish_reason": choice.get("finish_reason"), "model": document.get("model")}
+    row |= {"reply": _without_key(str(refusal or reply), judge)}
+    row |= {"finish_reason": choice.get("finish_reason"), "model": document.get("model")}
     if refusal or choice.get("finish_reason") == "content_filter" or (not verdict and looks_refused(reply)):
         return row | {"status": REFUSED}
     return row | ({"status": VERDICT, "verdict": verdict} if verdict else {"status": UNPARSED})
@@ -202,7 +218,7 @@ def _post(
             status = response.status_code
             if status == 200 or (status == 400 and "content_filter" in response.text):
                 return response
-            problem = f"{judge.shown_url}: status {status} ({_message(response)})"
+            problem = f"{judge.shown_url}: status {status} ({_message(response, judge)})"
             if status not in (408, 429) and status < 500:
                 hint = f"; set {KEY_VARIABLE}" if status == 401 else ""
                 raise HyperfitError(_without_key(f"{problem}{hint}", judge))
@@ -224,17 +240,18 @@ def _retry_after(response: httpx.Response) -> float:
     return float(value) if value.replace(".", "", 1).isdecimal() else 0.0
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: httpx.Response, judge: Judge) -> str:
     """What the endpoint says about an error, on one line."""
     try:
         text = response.json()["error"]["message"]
     except (ValueError, LookupError, TypeError):
         text = response.text
-    return " ".join(str(text).split())[:200] or "no explanation"
+    # Before the cut, which could leave half a key.
+    return " ".join(_without_key(str(text), judge).split())[:200] or "no explanation"
 
 
 def _without_key(text: str, judge: Judge) -> str:
-    """Some endpoints repeat the key in their refusal."""
+    """Some endpoints repeat the key in what they say."""
     return text.replace(judge.api_key, "***") if judge.api_key else text
 
 

@@ -180,8 +180,7 @@ def _read(path: Path) -> tuple[JudgeAnswers, int]:
     if not rows:
         return JudgeAnswers({"name": "", "model": ""}), 0
     header = rows[0]
-    if header.get("format") != f"hyperfit-eval/{KIND}" or header.get("version", 0) > VERSION:
-        raise HyperfitError(f"{path}, line 1: expected the answers of a judge, version {VERSION}")
+    files.check_header(path, header, KIND, VERSION)
     for number, row in enumerate(rows[1:], start=2):
         files.field(path, number, row, "pair", str)
         files.field(path, number, row, "swapped", bool)

@@ -13,7 +13,7 @@ from ..errors import HyperfitError
 from ..metrics.measure import SCENARIOS, TTR_WINDOW
 from ..metrics.repetition import type_token_ratio
 from ..records import Continuation, Generation, read_continuations
-from .study import ORIGINAL, SHUFFLED, Pair, Study
+from .study import ALL, AVERAGE, ORIGINAL, SHUFFLED, Pair, Study
 
 ANNOTATIONS = 3
 CHECK_RATE = 0.05
@@ -162,8 +162,14 @@ def _pair(name: str, record: Continuation, scenario: int, generator: random.Rand
 
 
 def _checks(pairs: Sequence[Pair], wanted: int, generator: random.Random, salt: str) -> Iterator[Pair]:
-    """Attention checks: originals against their own words in random order."""
-    originals = list({(pair.context, pair.scenario): pair for pair in reversed(pairs)}.values())
+    """Attention checks: originals against their own words in random order, where another order is another text."""
+    originals = [
+        pair
+        for pair in {(pair.context, pair.scenario): pair for pair in reversed(pairs)}.values()
+        if len(set(pair.original_text.split())) > 1
+    ]
+    if wanted and not originals:
+        raise HyperfitError("no original has two different words to shuffle for attention checks; --attention-rate 0")
     for pair in generator.sample(originals, min(wanted, len(originals))):
         yield Pair(
             id=_pair_id(salt, SHUFFLED, pair.context, pair.scenario),
@@ -180,10 +186,11 @@ def _checks(pairs: Sequence[Pair], wanted: int, generator: random.Random, salt: 
 
 
 def _shuffled(text: str, generator: random.Random) -> str:
-    """The words in random order; the white space between them stays, so that both sides look alike."""
+    """The words, of which two differ, in another order; the white space between them stays: both sides look alike."""
     parts = re.split(r"(\s+)", text)
     words = parts[::2]
-    generator.shuffle(words)
+    while words == parts[::2]:  # a shuffle may give the same text, more so where words are few
+        generator.shuffle(words)
     parts[::2] = words
     return "".join(parts)
 
@@ -197,8 +204,9 @@ def _contexts(records: Sequence[Continuation], per_source: int | None, generator
     by_source: dict[str, list[str]] = {}
     for record in records:
         by_source.setdefault(record.source, []).append(record.id)
-    if "all" in by_source:
-        raise HyperfitError("source 'all': the name stands for all sources together; rename it")
+    for name, meaning in ((ALL, "all sources together"), (AVERAGE, "the mean over the sources")):
+        if name in by_source:
+            raise HyperfitError(f"source '{name}': the name stands for {meaning}; rename it")
     if per_source is None:
         return {record.id for record in records}
     for source, ids in by_source.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .agreement import alpha_interval, kappa_interval
+from .agreement import fleiss_kappa, krippendorff_alpha
 from .analysis import annotator_rows
 from .store import Store
 from .votes import Vote, Votes
@@ -20,16 +20,16 @@ def progress(store: Store) -> dict[str, Any]:
         {"pairs", "complete_pairs", "wanted", "annotations", "open", "undone", "last_hour", "median_seconds",
         "hours_left", "checks", "checks_failed", "alpha", "kappa", "by_model": {name: annotations},
         "annotators": rows of `analysis.annotator_rows` with "name" and "last" (seconds ago)}. Speeds and agreement
-        are None where there is too little; "hours_left" is the work of one person.
+        are None where there is too little; "hours_left" is the work of one person, attention checks to come included.
     """
     study, answers = store.study, store.answers()
     votes = Votes.of(study, [Vote(answer.pair, answer.annotator, answer.choice) for answer in answers])
-    counts = votes.table().sum(axis=1)
-    wanted = study.annotations * study.count(checks=False)
+    table = votes.table()
+    counts = table.sum(axis=1)
     now = time.time()
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
-    median = float(np.median(seconds)) if seconds else None
-    alpha, kappa = alpha_interval(votes), kappa_interval(votes, study.annotations)
+    # With the mean, not the median: a few slow pairs take much of the time.
+    left = np.maximum(study.annotations - counts, 0).sum() / (1 - study.check_rate)
     by_model = dict.fromkeys(study.models, 0)
     for number in votes.pair:
         by_model[votes.pairs[number].other] += 1
@@ -47,17 +47,21 @@ def progress(store: Store) -> dict[str, Any]:
     return {
         "pairs": len(counts),
         "complete_pairs": int((counts >= study.annotations).sum()),
-        "wanted": wanted,
+        "wanted": study.annotations * len(counts),
         "annotations": len(votes),
         "open": store.open_count(),
         "undone": store.undone(),
         "last_hour": sum(answer.at > now - 3600 for answer in answers),
-        "median_seconds": median,
-        "hours_left": median * (wanted - len(votes)) / 3600 if median is not None else None,
+        "median_seconds": float(np.median(seconds)) if seconds else None,
+        "hours_left": float(np.mean(seconds) * left / 3600) if seconds else None,
         "checks": sum(row["checks"] for row in people),
         "checks_failed": sum(row["checks_failed"] for row in people),
-        "alpha": None if isinstance(alpha, str) else alpha.mean,
-        "kappa": None if isinstance(kappa, str) else kappa.mean,
+        "alpha": _finite(krippendorff_alpha(table)),
+        "kappa": _finite(fleiss_kappa(table[counts == study.annotations])) if study.annotations > 1 else None,
         "by_model": by_model,
         "annotators": people,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..report.tables import markdown_table, with_interval
 from .consensus import BAD, GOOD, SPLIT
-from .estimates import AVERAGE
+from .study import ALL, AVERAGE
 
 
 def markdown(body: dict[str, Any], figures: dict[str, str]) -> str:
@@ -38,7 +38,7 @@ def preference_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]
 
 def source_rows(result: dict[str, Any], length: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the percentages by source at one length (paper, Table 4)."""
-    names = [name for name in next(iter(result["preference"].values()))[length] if name != "all"]
+    names = [name for name in next(iter(result["preference"].values()))[length] if name != ALL]
     header = [f"model, {length} tokens", *("mean of sources" if name == AVERAGE else name for name in names)]
     rows = [[model, *(with_interval(tables[length][name]) for name in names)] for model, tables in _models(result)]
     return header, rows

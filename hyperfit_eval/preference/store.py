@@ -103,19 +103,23 @@ class Store:
         """Close the file; nothing depends on it."""
         self._db.close()
 
-    def add_annotator(self, name: str) -> str:
+    def add_annotator(self, name: str, token: str | None = None) -> str:
         """Make an account; returns its token, of which only a hash is kept.
 
+        Args:
+            name: for the study's owner.
+            token: a secret of the caller's, a random one by default. The same one once more changes nothing.
         Raises:
             HyperfitError: an empty name, or one of more than 60 characters.
         """
         name = " ".join(name.split())
         if not 0 < len(name) <= MAX_NAME:
             raise HyperfitError(f"a name of {len(name)} characters; expected 1 to {MAX_NAME}")
-        token = secrets.token_urlsafe(18)
+        token = token or secrets.token_urlsafe(18)
         with self._transaction() as db:
             row = (name, _hash(token), time.time())
-            db.execute("INSERT INTO annotators (name, token_hash, created) VALUES (?, ?, ?)", row)
+            insert = "INSERT INTO annotators (name, token_hash, created) VALUES (?, ?, ?)"
+            db.execute(f"{insert} ON CONFLICT (token_hash) DO NOTHING", row)
         return token
 
     def annotator(self, token: str) -> Annotator | None:
@@ -177,14 +181,21 @@ class Store:
         if late:  # after the commit, which keeps the state 'lost'
             raise Taken("this pair went back to the others while you were away")
 
-    def undo(self, annotator: int) -> str | None:
-        """Take the annotator's last answer back and give its pair to them again; None where there is none.
+    def undo(self, annotator: int, answer: int) -> str | None:
+        """Take one of the annotator's answers back and give its pair to them again.
 
         A pair that they have open meanwhile stays theirs and comes afterwards.
+
+        Args:
+            annotator: who.
+            answer: its number, from `last_answer`. One that does not count any more changes nothing, so that the
+                same call sent twice does not take a second answer back.
+        Returns:
+            The pair, or None where nothing was changed.
         """
         with self._transaction() as db:
-            query = "SELECT pair FROM current WHERE annotator = ? ORDER BY id DESC LIMIT 1"
-            last = db.execute(query, (annotator,)).fetchone()
+            query = "SELECT pair FROM current WHERE annotator = ? AND id = ?"
+            last = db.execute(query, (annotator, answer)).fetchone()
             if last is None:
                 return None
             now = time.time()
@@ -205,6 +216,11 @@ class Store:
     def answered(self, annotator: int) -> int:
         """How many pairs this annotator has answered."""
         return self._count("SELECT count(*) FROM current WHERE annotator = ?", annotator)
+
+    def last_answer(self, annotator: int) -> int | None:
+        """Number of the newest answer of this annotator that counts; None where there is none."""
+        number = self._read("SELECT max(id) FROM current WHERE annotator = ?", annotator)[0][0]
+        return None if number is None else int(number)
 
     def left_for(self, annotator: int) -> int:
         """How many pairs this annotator may still get, and the attention checks that will come among them.

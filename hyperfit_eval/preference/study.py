@@ -1,7 +1,7 @@
 """A study: the pairs that people compare, and what is known of each (docs/preference.md)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ WORDS_A_MINUTE = 238
 """Silent reading of English non-fiction by adults, mean of 190 studies (Brysbaert, 2019)."""
 ORIGINAL, SHUFFLED = "original texts", "shuffled"
 """Names that no model may have: the other side of every pair, and what an attention check puts against it."""
+ALL, AVERAGE = "all", "average"
+"""Names that no source may have: all sources together, and their mean, each weighing the same (paper, Table 4)."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,8 @@ class Study:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all that annotators see, in whatever order the file has it."""
-        rows = sorted((pair.id, pair.context_text, *pair.shown) for pair in self.pairs)
-        return files.fingerprint(part for row in rows for part in row)
+        """Of the pairs with all their fields, in whatever order the file has them."""
+        return files.fingerprint(sorted(repr(astuple(pair)) for pair in self.pairs))
 
     @cached_property
     def by_id(self) -> dict[str, Pair]:
@@ -139,7 +140,10 @@ def read_study(folder: Path) -> Study:
         values = {name: files.field(pairs_path, line, row, name, kinds) for name, kinds in _PAIR_FIELDS.items()}
         if not values["original_text"].strip():
             raise HyperfitError(f"{pairs_path}, line {line}: pair '{values['id']}' has no original continuation")
-        pairs.append(Pair(**values))
+        pair = Pair(**values)
+        if pair.ttr is None and not pair.is_check:
+            raise HyperfitError(f"{pairs_path}, line {line}: pair '{pair.id}' has no ttr; make the study anew")
+        pairs.append(pair)
     _refuse_twice(pairs_path, pairs)
     study = Study(pairs, **{name: files.field(path, 1, body, name, kinds) for name, kinds in _STUDY_FIELDS.items()})
     if body.get("fingerprint") != study.fingerprint:

@@ -39,12 +39,26 @@ class NewAnnotator(BaseModel):
     name: str = Field(max_length=200)
 
 
+class Joining(NewAnnotator):
+    """Who makes an account for themselves."""
+
+    token: str | None = Field(None, pattern="^[0-9a-f]{32,64}$")
+    """A random one of the page's: a call that is sent again makes no second account."""
+
+
 class Judgement(BaseModel):
     """What an annotator chose."""
 
     pair: str = Field(max_length=64)
     choice: Literal["first", "second", "equal"]
     seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class Undoing(BaseModel):
+    """Which answer to take back."""
+
+    answer: int = Field(ge=1, lt=1 << 63)
+    """"last" of an earlier reply: a call that is sent again takes no second answer back."""
 
 
 def create_app(store: Store, access: Access) -> FastAPI:
@@ -76,7 +90,7 @@ def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds
     access = access_for(host, token)
     store = Store(study, lease_seconds=lease_seconds)
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        with _listener(host, port) as listener:
             # 0.0.0.0 listens on all addresses and is none that a link could have.
             name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
             address = f"http://{name}:{listener.getsockname()[1]}"
@@ -87,10 +101,15 @@ def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds
             config = uvicorn.Config(create_app(store, access), log_level="warning", access_log=False)
             with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
                 uvicorn.Server(config).run(sockets=[listener])
-    except OSError as error:
-        raise HyperfitError(f"--host {host} --port {port}: cannot be listened on ({error.strerror})") from error
     finally:
         store.close()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise HyperfitError(f"--host {host} --port {port}: cannot be listened on ({error.strerror})") from error
 
 
 async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -155,13 +174,11 @@ annotating = APIRouter(prefix="/api")
 
 
 @annotating.post("/join")
-def join(
-    body: NewAnnotator, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]
-) -> dict[str, str]:
+def join(body: Joining, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]) -> dict[str, str]:
     """Make an account."""
     if not request.app.state.access.may_join(token):
         raise HTTPException(401, "an invitation is needed: ask who runs the study for the link")
-    return {"token": store.add_annotator(body.name)}
+    return {"token": store.add_annotator(body.name, body.token)}
 
 
 @annotating.post("/next")
@@ -181,12 +198,10 @@ def answer(body: Judgement, store: StoreHere, me: Me) -> dict[str, Any]:
 
 
 @annotating.post("/undo")
-def undo(store: StoreHere, me: Me) -> dict[str, Any]:
-    """Take the last choice back and show its pair again."""
-    pair = store.undo(me.id)
-    if pair is None:
-        return {"notice": "There is nothing to undo."} | _work(store, me, store.next(me.id))
-    return _work(store, me, Offer(pair))
+def undo(body: Undoing, store: StoreHere, me: Me) -> dict[str, Any]:
+    """Take a choice back and show its pair again; one that was taken back before changes nothing."""
+    pair = store.undo(me.id, body.answer)
+    return _work(store, me, Offer(pair) if pair else store.next(me.id))
 
 
 admin = APIRouter(prefix="/api/admin", dependencies=[Depends(_admin)])
@@ -227,6 +242,7 @@ def export(kind: Literal["csv", "jsonl", "dataset"], store: StoreHere) -> Respon
 def _work(store: Store, me: Annotator, offer: Offer) -> dict[str, Any]:
     """What the page shows: a pair without anything that tells its sides apart, or why there is none."""
     body: dict[str, Any] = {"name": me.name, "done": store.answered(me.id), "left": store.left_for(me.id)}
+    body["last"] = store.last_answer(me.id)
     if offer.pair is None:
         return body | {"state": "finished" if offer.finished else "waiting"}
     pair = store.study.by_id[offer.pair]

@@ -46,7 +46,7 @@ function render(study) {
     [study.open, "open at this moment"],
     [study.last_hour, "answers in the last hour"],
     [`${number(study.median_seconds, 1)} s`, "median time for a pair"],
-    [`${number(study.hours_left, 1)} h`, "of work left, for one person"],
+    [`${number(study.hours_left, 1)} h`, "of work left, for one person, checks included"],
     [number(study.alpha, 2), "Krippendorff's alpha"],
     [number(study.kappa, 2), "Fleiss' kappa, complete pairs"],
     [`${study.checks_failed} / ${study.checks}`, "attention checks failed"],

@@ -4,12 +4,15 @@
 const $ = (id) => document.getElementById(id);
 const SETTLE_MS = 400; // a key still held from the pair before is no choice for this one
 const RETRY_MS = [1000, 2000, 5000, 10000];
+const BUSY = [408, 429]; // timeout, too many requests
 const LOOK_AGAIN_MS = 20000;
 const KEYS = { 1: "first", ArrowLeft: "first", 2: "second", ArrowRight: "second", 0: "equal", ArrowDown: "equal" };
 
 let token = ""; // of the personal link, behind its #, so that no log has it
 let invitation = "";
 let pair = null; // on the screen
+let last = null; // number of the newest answer, which undo takes back
+let failed = null; // the call to try again
 let busy = false; // a call is under way
 let paused = false;
 let shownAt = 0;
@@ -32,6 +35,7 @@ function clock() {
   since = pair && !paused && !document.hidden && !$("work").hidden ? now : null;
 }
 
+// Sends until the server answers. What does not come from it, such as a proxy's error page, is no answer.
 async function post(path, body, bearer = token) {
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${bearer}` };
   for (let attempt = 0; ; attempt++) {
@@ -41,13 +45,13 @@ async function post(path, body, bearer = token) {
     } catch (error) {
       // The server is away. What was chosen waits here; sending it twice counts once.
     }
-    if (response && response.ok) {
+    const answer = response && (await response.json().catch(() => null));
+    if (answer && response.ok) {
       notice("");
-      return response.json();
+      return answer;
     }
-    if (response && response.status < 500) {
-      const detail = (await response.json()).detail;
-      throw new Error(typeof detail === "string" ? detail : "the server did not understand this");
+    if (answer && response.status < 500 && !BUSY.includes(response.status)) {
+      throw new Error(typeof answer.detail === "string" ? answer.detail : "the server did not understand this");
     }
     notice("Not saved yet: the server does not answer. Trying again; keep this page open.");
     await new Promise((done) => setTimeout(done, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]));
@@ -63,7 +67,8 @@ async function call(path, body) {
   try {
     render(await post(path, body));
   } catch (error) {
-    message("This did not work", `${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
+    failed = () => call(path, body);
+    message("This did not work", `${error.message[0].toUpperCase()}${error.message.slice(1)}.`, "again");
   } finally {
     busy = false;
     disable(false);
@@ -71,7 +76,8 @@ async function call(path, body) {
 }
 
 function disable(off) {
-  for (const button of document.querySelectorAll(".choices button, #undo, #pause, #help")) button.disabled = off;
+  const buttons = document.querySelectorAll(".choices button, #undo, #pause, #help, #again");
+  for (const button of buttons) button.disabled = off;
 }
 
 function render(work) {
@@ -80,7 +86,8 @@ function render(work) {
   $("bar").max = Math.max(work.done + work.left, 1);
   $("bar").value = work.done;
   $("count").textContent = `${work.done} done, ${work.left} to go`;
-  $("undo").hidden = work.done === 0;
+  last = work.last;
+  $("undo").hidden = last === null;
   $("help").hidden = false;
   $("pause").hidden = work.state !== "pair";
   for (const button of document.querySelectorAll(".chosen")) button.classList.remove("chosen");
@@ -108,11 +115,11 @@ function render(work) {
   clock();
 }
 
-function message(title, text, resume = false) {
+function message(title, text, button = "") {
   clock();
   $("message-title").textContent = title;
   $("message-text").textContent = text;
-  $("resume").hidden = !resume;
+  for (const id of ["resume", "again"]) $(id).hidden = id !== button;
   show("message");
   clock();
 }
@@ -125,14 +132,14 @@ function choose(choice) {
 }
 
 function undo() {
-  if (!busy && !paused && token && !$("undo").hidden && $("welcome").hidden) call("api/undo");
+  if (!busy && !paused && token && !$("undo").hidden && $("welcome").hidden) call("api/undo", { answer: last });
 }
 
 function pause() {
   if (!pair || busy) return;
   paused = true;
   $("pause").hidden = true;
-  message("Paused", "Your answers are saved. You may also close this page and come back with your link.", true);
+  message("Paused", "Your answers are saved. You may also close this page and come back with your link.", "resume");
 }
 
 function resume() {
@@ -165,12 +172,16 @@ function start() {
   }
 }
 
+function secret() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 async function join(event) {
   event.preventDefault();
   if (busy) return;
   busy = true;
   try {
-    token = (await post("api/join", { name: $("name").value }, invitation)).token;
+    token = (await post("api/join", { name: $("name").value, token: secret() }, invitation)).token;
     history.replaceState(null, "", `#me=${token}`);
     help();
   } catch (error) {
@@ -196,6 +207,7 @@ for (const button of document.querySelectorAll("[data-choice]")) {
 $("undo").addEventListener("click", undo);
 $("pause").addEventListener("click", pause);
 $("resume").addEventListener("click", resume);
+$("again").addEventListener("click", () => failed());
 $("help").addEventListener("click", help);
 $("go").addEventListener("click", () => call("api/next"));
 $("copy").addEventListener("click", copy);
