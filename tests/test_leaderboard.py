@@ -17,7 +17,7 @@ from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.leaderboard.page import blocked, decoding, write_leaderboard
 from hyperfit_eval.leaderboard.rows import Row, glue_score, read_rows, shown_name
-from hyperfit_eval.leaderboard.search import Skipped, find
+from hyperfit_eval.leaderboard.search import Unread, find
 from hyperfit_eval.leaderboard.tables import differences, ranked, recipe, tables
 from hyperfit_eval.metrics.score import score_records
 from hyperfit_eval.metrics.signature import prediction_signature
@@ -28,8 +28,6 @@ from hyperfit_eval.preference.study import write_study
 from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
 from hyperfit_eval.study.scores import distribution_entries
-from hyperfit_eval.study.section import Row as SectionRow
-from hyperfit_eval.study.section import Section, Table
 from hyperfit_eval.study.steps import Step, Workplace
 
 SETTINGS = "N:{n}|ctx:32|dec:{dec}|block:{block}|dtype:{dtype}|seed:0|texts:{texts}|tok_hash:{tok}|v:0.1.0"
@@ -63,6 +61,24 @@ def test_decoding_blocking_and_training_set_are_of_the_row():
     )  # fmt: skip
     made = tables([row("a", 70.0), row("a", 60.0, block="5"), row("b", 65.0, dec="sample(top_p=0.9)")])
     assert [order(table) for table in made] == [[(1, "a"), (2, "b"), (3, "a")]]
+
+
+def with_overlap(name, ttr, data, original=True):
+    """A row with overlaps with a training set, its own and that of the original texts."""
+    signs = {side: sign(f"dataset_overlap|rows:96|data:{data}", dec=side) for side in ("greedy", "original")}
+    overlap = {side: Number("dataset_overlap_avg", 5.0, "tokens", signs[side]) for side in signs}
+    one = row(name, ttr, {"dataset_overlap_avg": overlap["greedy"]})
+    texts = {"ttr_at_256": Number("ttr_at_256", 78.0, "%", sign("ttr|len:224", dec="original"))}
+    return replace(one, originals=texts | {"dataset_overlap_avg": overlap["original"]} if original else {})
+
+
+def test_overlap_of_the_original_texts_is_shown_where_all_rows_have_one_training_set():
+    alike, other = [with_overlap("a", 70.0, "efa0"), with_overlap("b", 60.0, "efa0")], with_overlap("c", 50.0, "beef")
+    (table,) = tables(alike)
+    assert set(table.originals) == {"ttr_at_256", "dataset_overlap_avg"}
+    for third in (other, with_overlap("c", 50.0, "beef", original=False)):
+        (table,) = tables([*alike, third])
+        assert len(table.rows) == 3 and set(table.originals) == {"ttr_at_256"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +141,21 @@ def test_glue_is_the_mean_over_tasks():
     assert glue.value == pytest.approx(60.0)
     assert (glue.low, glue.high) == (pytest.approx(57.5), pytest.approx(62.5))
     assert glue.signature.startswith("glue|agg:task-mean|tasks:mrpc+rte|num_fewshot:0|N:200,100|")
+    assert glue.signature.endswith("|v:0.1.0")
     assert glue_score({}) is None
+
+
+def test_glue_has_the_version_that_measured_it():
+    """Results of two versions of this package are kept apart, whichever one reads them."""
+    rows = []
+    for version in ("0.0.1", "0.0.2"):
+        parts = {("rte", "acc"): Number("acc", 0.5, "", f"acc|task:rte|num_fewshot:0|N:100|v:{version}")}
+        rows.append(row(version, 70.0, {"glue": glue_score(parts)}))
+        assert rows[-1].numbers["glue"].signature == f"glue|agg:task-mean|tasks:rte|num_fewshot:0|N:100|v:{version}"
+    made = tables(rows)
+    assert [len(table.rows) for table in made] == [1, 1]
+    assert differences(made[1], made[0]) == ["v"]
+    assert "v:" not in glue_score({("rte", "acc"): Number("acc", 0.5, "", "acc|task:rte")}).signature
 
 
 @pytest.fixture(scope="module")
@@ -226,46 +256,6 @@ def test_names_and_cells():
     assert blocked(Row("a", "a")) == ""
 
 
-def entry(value, signature):
-    return {"mean": value, "low": value - 1, "high": value + 1, "n": 6, "method": "bca", "signature": signature}
-
-
-def test_a_study(tmp_path):
-    """A folder of `hyperfit reproduce`: scores by step, and what Tables 3, 7 and 8 say of the models."""
-    steps = tmp_path / "runs" / "steps"
-    for name, model in (("base", "base"), ("hyperfitted", "hyperfitted"), ("blocked", "hyperfitted")):
-        _, generation, records = invented.run(model, contexts=6)
-        generation = replace(generation, blocker={"ngram": 5} if name == "blocked" else None)
-        write_continuations(steps / "continue" / name / "continuations.jsonl", generation, records)
-        body = {"tables": score_records(generation, records)}
-        files.write_json(steps / "score" / name / "scores.json", "study-scores", 1, body)
-        files.write_json(steps / "score" / name / "step.json", "study-step", 2, {"result": f"the scores of {name}"})
-    # Blocked scores of other settings, which the tables were not made from.
-    shutil.copytree(steps / "score" / "blocked", steps / "score" / "old")
-    shutil.copytree(steps / "continue" / "blocked", steps / "continue" / "old")
-    files.write_json(steps / "score" / "old" / "step.json", "study-step", 2, {"result": "the old scores"})
-    needs = {f"score/{name}": f"the scores of {name}" for name in ("base", "hyperfitted", "blocked")}
-    files.write_json(steps / "table1" / "step.json", "study-step", 2, {"result": "the table", "needs": needs})
-    cells = {"perplexity": entry(70.0, "perplexity|len:256"), "mmlu_0_shot": entry(25.0, "acc|task:mmlu")}
-    glue = {"rte_acc": entry(0.5, "acc|task:rte")}
-    for name, rows in {
-        "table3": [SectionRow("base", cells, "base")],
-        "table7": [SectionRow("base", cells, "base")],
-        "table8": [SectionRow("base, zero-shot", glue, "base 0S")],
-    }.items():
-        Section(name, "", "", [], [Table({}, rows)]).write(steps / name)
-    sources, skipped = find([str(tmp_path)])
-    assert [source.shown for source in sources] == [f"{tmp_path.name}/runs"] and not skipped
-    (table,) = tables(read_rows(sources[0]))
-    assert len(table.rows) == 3
-    found = {(one.called, blocked(one)): one.numbers for _, one in table.rows}
-    assert set(found) == {("base", "no"), ("hyperfitted", "no"), ("hyperfitted", "5-grams")}
-    assert {name: found["base", "no"][name].value for name in ("perplexity", "mmlu", "glue")} == {
-        "perplexity": 70.0, "mmlu": 25.0, "glue": 50.0,
-    }  # fmt: skip
-    assert "perplexity" not in found["hyperfitted", "no"]
-
-
 def test_the_demos_results(tmp_path):
     _, generation, records = invented.run("base", contexts=6)
     metrics, perplexity = score_records(generation, records), {"perplexity": {"mean": 70.6, "low": 66.0, "high": 75.0}}
@@ -336,7 +326,7 @@ def test_the_page_sorts_filters_and_escapes(made, tmp_path):
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no headless browser: apt-get install chromium chromium-driver")
     rows = [row("base", 12.0), row("<img src=x onerror=alert(1)>", 70.0), row("fine", 65.0, block="5")]
-    write_leaderboard(tmp_path, tables(rows), [Skipped("<script>", "broken")])
+    write_leaderboard(tmp_path, tables(rows), [Unread("<script>", "broken")])
     page = (tmp_path / "leaderboard.html").read_text()
     assert "<img" not in page and "http" not in page.replace('http-equiv="', "")
     options = webdriver.ChromeOptions()

@@ -23,7 +23,7 @@ def leaderboard(
     """
     from ..leaderboard.page import write_leaderboard
     from ..leaderboard.rows import read_rows
-    from ..leaderboard.search import Skipped, find
+    from ..leaderboard.search import Unread, find
     from ..leaderboard.tables import tables
 
     if out.exists() and not out.is_dir():
@@ -34,7 +34,7 @@ def leaderboard(
         try:
             rows += read_rows(source)
         except HyperfitError as error:
-            skipped.append(Skipped(source.shown, str(error)))
+            skipped.append(Unread(source.shown, str(error)))
     for one in skipped:
         print(f"skipped {one.shown}: {one.reason}")
     if not rows:

@@ -13,7 +13,7 @@ from ..files import write_text
 from ..publish.results import Number
 from ..report.tables import markdown_table
 from .rows import Row
-from .search import Skipped
+from .search import Unread
 from .tables import COLUMNS, Column, Table, differences
 
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
 _NEUTRAL = {("top_p", "1.0"), ("top_k", "0"), ("min_p", "0.0")}
 
 
-def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[Skipped]) -> list[Path]:
+def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[Unread]) -> list[Path]:
     """Write the three files; returns their paths."""
     content = {
         "tables": [_table(number, table, tables[0]) for number, table in enumerate(tables, start=1)],

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from ..preference.analysis import preference_columns
 from ..publish.results import Evaluation, Number, of_harness, open_ended, read_published
 from ..records import Generation, read_continuations
 from ..study.section import Row as SectionRow
-from ..study.section import read_section
+from ..study.section import Section, read_section
+from ..study.steps import KIND as STEP
+from ..study.steps import MARKER
+from ..study.steps import VERSION as STEP_VERSION
 from .search import SCORES, Source
 
 GLUE = {
@@ -24,6 +27,8 @@ GLUE = {
 """The tasks of the paper's Table 8, and the metrics whose mean is a task's score."""
 OF_THE_MODEL = ("perplexity", "mmlu", "glue")
 """Columns that do not depend on how text is generated."""
+OF_STUDY = ("table3", "table7", "table8")
+"""Steps of a study whose sections have these columns."""
 
 
 @dataclass(frozen=True)
@@ -144,39 +149,65 @@ def _recorded_model(generation: Generation, folder: Path) -> str:
 
 
 def _study(source: Source) -> Iterator[Row]:
-    """A folder of `hyperfit reproduce`; its steps import torch, which nothing here needs."""
-    root, steps = source.path.resolve(), source.path / SCORES.parent
-    of_the_models = {name: _study_numbers(steps, name) for name in ("base", "hyperfitted")}
-    current = _needed(steps)
-    for path in sorted((source.path / SCORES).glob("**/scores.json")):
-        if _result(path.parent) not in current:
-            continue  # of other settings: no table of the study has it
-        step = path.parent.relative_to(source.path / SCORES)
-        table = files.read_json(path, "study-scores", 1)["tables"]
-        generation, _ = read_continuations(steps / "continue" / step / "continuations.jsonl")
-        row = _row(open_ended(table), str(root / generation.model), generation.model)
+    """A folder of `hyperfit reproduce`: what its tables say of the results that are in it now.
+
+    Raises:
+        HyperfitError: no table was made from the scores in it.
+    """
+    steps = source.path / SCORES.parent
+    current = _current(steps)
+    tables = [needed for name, needed in current.items() if "/" not in name]
+    # Scores of other settings may lie there, too: no table of the study has them.
+    of_tables = {name for needed in tables for name in needed} & current.keys()
+    found = {path.parent.relative_to(steps).as_posix(): path for path in (source.path / SCORES).glob("**/scores.json")}
+    if not of_tables & found.keys():
+        raise HyperfitError(
+            f"no scores that its tables were made from, by each step's {MARKER}; finish it with the same "
+            "`hyperfit reproduce`"
+        )
+    there = [name for name in OF_STUDY if name in current and (steps / name / "section.json").is_file()]
+    sections = {name: read_section(steps / name) for name in there}
+    of_the_models = {name: _study_numbers(sections, name) for name in ("base", "hyperfitted")}
+    # A download lies in a folder that is named after a commit.
+    home = source.shown if source.model else str(source.path.resolve())
+    for name in sorted(of_tables & found.keys()):
+        table = files.read_json(found[name], "study-scores", 1)["tables"]
+        written = steps / "continue" / found[name].parent.relative_to(source.path / SCORES)
+        generation, _ = read_continuations(written / "continuations.jsonl")
+        row = _row(open_ended(table), f"{home}/{generation.model}", generation.model)
         yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
 
 
-def _needed(steps: Path) -> set[str]:
-    """Results of the steps that the study's tables were made from."""
-    made = (files.read_json(path, "study-step", 2) for path in steps.glob("*/step.json"))
-    return {result for step in made for result in step["needs"].values()}
+def _current(steps: Path) -> dict[str, dict[str, str | None]]:
+    """Steps whose results are of those that are there now: by name, which results of which steps they were made from.
+
+    By the rule of `study.steps.done`: a step is out of date if one that it needs was done again since, or is out of
+    date itself; one whose needed steps were deleted is not. Only the study knows which settings it has now.
+    """
+    # Not .partial: what is in it is not finished.
+    paths = {path.parent.relative_to(steps).as_posix(): path for path in steps.glob(f"[!.]*/**/{MARKER}")}
+    marks = {name: files.read_json(path, STEP, STEP_VERSION) for name, path in paths.items()}
+    results = {name: mark.get("result", "") for name, mark in marks.items()}  # earlier versions named none
+    current = {name: mark["needs"] for name, mark in marks.items()}
+
+    def outdated(needed: str, result: str | None) -> bool:
+        return needed in results and (needed not in current or results[needed] != result)
+
+    while stale := [name for name, needs in current.items() if any(outdated(*one) for one in needs.items())]:
+        for name in stale:
+            del current[name]
+    return current
 
 
-def _result(step: Path) -> str:
-    return str(files.read_json(step / "step.json", "study-step", 2)["result"])
-
-
-def _study_numbers(steps: Path, model: str) -> dict[str, Number]:
+def _study_numbers(sections: Mapping[str, Section], model: str) -> dict[str, Number]:
     """Perplexity, MMLU and GLUE of a model, from the sections of Tables 3, 7 and 8 where they were run."""
     numbers: dict[str, Number] = {}
     parts: dict[tuple[str, str], Number] = {}
-    if row := _section_row(steps / "table3", model):
+    if row := _section_row(sections.get("table3"), model):
         numbers["perplexity"] = _of_entry("perplexity", row.cells["perplexity"], "perplexity")
-    if row := _section_row(steps / "table7", model):
+    if row := _section_row(sections.get("table7"), model):
         numbers["mmlu"] = _of_entry("acc", row.cells["mmlu_0_shot"], "%")
-    if row := _section_row(steps / "table8", f"{model} 0S"):
+    if row := _section_row(sections.get("table8"), f"{model} 0S"):
         for task, metrics in GLUE.items():
             names = [metric for metric in metrics if f"{task}_{metric}" in row.cells]
             parts |= {(task, metric): _of_entry(metric, row.cells[f"{task}_{metric}"], "") for metric in names}
@@ -185,10 +216,8 @@ def _study_numbers(steps: Path, model: str) -> dict[str, Number]:
     return numbers
 
 
-def _section_row(folder: Path, group: str) -> SectionRow | None:
-    if not (folder / "section.json").is_file():
-        return None
-    tables = read_section(folder).tables
+def _section_row(section: Section | None, group: str) -> SectionRow | None:
+    tables = section.tables if section else []
     return next((row for table in tables for row in table.rows if row.group == group), None)
 
 
@@ -247,7 +276,8 @@ def glue_score(parts: dict[tuple[str, str], Number]) -> Number | None:
         used += numbers
     if not scores or not math.isfinite(sum(scores.values())):
         return None
-    sign = signature("glue", agg="task-mean", tasks="+".join(scores), **_common_fields(used))
+    # By default a signature has the running version, which need not be the one that measured.
+    sign = signature("glue", agg="task-mean", tasks="+".join(scores), **{"v": None} | _common_fields(used))
     value, half_width = (100 * total / len(scores) for total in (sum(scores.values()), math.hypot(*halves)))
     if not math.isfinite(half_width):
         return Number("glue", value, "%", sign)
@@ -260,7 +290,7 @@ def _common_fields(numbers: Iterable[Number]) -> dict[str, str]:
     for number in numbers:
         for part in number.signature.split("|")[1:]:
             name, _, value = part.partition(":")
-            if name not in ("task", "filter", "v"):
+            if name not in ("task", "filter"):
                 values.setdefault(name, {})[value] = None
     return {name: ",".join(found) for name, found in values.items()}
 

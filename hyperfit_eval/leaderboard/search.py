@@ -13,7 +13,9 @@ SCORES = Path("steps") / "score"
 KINDS = ("scores", "demo-results", "published-results", "preference")
 """Formats of ours that hold results, beside lm-eval's own."""
 _PATTERNS = ["*results*.json", "*scores*.json", "*preference*.json"]
-_OF_STUDIES = ["*steps/*/section.json", "*steps/continue/*/continuations.jsonl"]
+# In these patterns `*` stands for folders, too: score/base/step.json is one of the first.
+_OF_STUDIES = ["*steps/*/step.json", "*steps/*/section.json", "*steps/continue/*/continuations.jsonl"]
+_UNFINISHED = "*steps/.partial/*"
 _HEAD_BYTES = 200
 
 
@@ -31,14 +33,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class Unread:
     """Something that was given or found and cannot be read as results."""
 
     shown: str
     reason: str
 
 
-def find(given: Iterable[str]) -> tuple[list[Source], list[Skipped]]:
+def find(given: Iterable[str]) -> tuple[list[Source], list[Unread]]:
     """Everything that may be results, each file once.
 
     Args:
@@ -52,7 +54,7 @@ def find(given: Iterable[str]) -> tuple[list[Source], list[Skipped]]:
             for source in _expand(argument):
                 sources.setdefault(source.path.resolve(), source)
         except HyperfitError as error:
-            skipped.append(Skipped(argument, str(error)))
+            skipped.append(Unread(argument, str(error)))
     return list(sources.values()), skipped
 
 
@@ -106,7 +108,8 @@ def _download(repo: str) -> Path:
     kind = "dataset" if repo.startswith("datasets/") else "model"
     try:
         name = repo.removeprefix("datasets/")
-        return Path(snapshot_download(name, repo_type=kind, allow_patterns=_PATTERNS + _OF_STUDIES))
+        wanted = _PATTERNS + _OF_STUDIES
+        return Path(snapshot_download(name, repo_type=kind, allow_patterns=wanted, ignore_patterns=_UNFINISHED))
     except HFValidationError as error:
         raise HyperfitError("no such file or folder, and no Hub id") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

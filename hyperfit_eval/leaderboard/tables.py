@@ -41,7 +41,7 @@ class Table:
     rows: list[tuple[int | None, Row]] = field(default_factory=list)
     """With their ranks by TTR@256; None without one."""
     originals: dict[str, Number] = field(default_factory=dict)
-    """The original texts, for comparison; not ranked."""
+    """The original texts, for comparison; not ranked. Without what the rows measured in different ways."""
 
 
 def recipe(signature: str) -> tuple[str, ...]:
@@ -67,8 +67,8 @@ def tables(rows: Iterable[Row]) -> list[Table]:
             found.append(table)
         table.recipes |= recipes
         table.rows.append((None, row))
-        table.originals = row.originals | table.originals
     for table in found:
+        table.originals = _originals([row for _, row in table.rows])
         table.rows = ranked([row for _, row in table.rows])
     return sorted(found, key=lambda table: -len(table.rows))
 
@@ -118,6 +118,25 @@ def differences(table: Table, other: Table) -> list[str]:
         names |= {name for name in one.keys() & two.keys() if one[name] != two[name]}
         missing |= one.keys() ^ two.keys()
     return sorted(names or missing)
+
+
+def _originals(rows: Sequence[Row]) -> dict[str, Number]:
+    """What was measured of the original texts in the same way for all rows; their overlap is with a training set."""
+    found: dict[str, list[Number]] = {}
+    for row in rows:
+        for metric, number in row.originals.items():
+            found.setdefault(metric, []).append(number)
+    shared = {}
+    for metric, numbers in found.items():
+        generated = [row.numbers[metric] for row in rows if metric in row.numbers]
+        training_sets = {_training_set(number) for number in [*numbers, *generated]}
+        if len(training_sets) == 1 and len({number.signature for number in numbers}) == 1:
+            shared[metric] = numbers[0]
+    return shared
+
+
+def _training_set(number: Number) -> str | None:
+    return next((part for part in number.signature.split("|") if part.startswith("data:")), None)
 
 
 def _published_columns(row: Row) -> Row:
