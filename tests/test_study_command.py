@@ -15,7 +15,10 @@ from hyperfit_eval.study.steps import in_order
 
 
 def refusal(*arguments):
-    return str(CliRunner().invoke(app, ["reproduce", *arguments]).exception)
+    """What `hyperfit reproduce` says; `main` prints it and exits with status 2 (test_cli)."""
+    error = CliRunner().invoke(app, ["reproduce", *arguments]).exception
+    assert isinstance(error, HyperfitError)
+    return str(error)
 
 
 def test_names_of_experiments():
@@ -38,7 +41,20 @@ def test_names_of_experiments():
         (["--model", "demo", "--quantities", "8,0"], "--quantities 8,0: 0 is too small, expected 1 or more"),
         (["--model", "demo", "--train", "learning_rate"], "--train learning_rate: expected NAME=VALUE"),
         (["--model", "demo", "--corpora", "wiki"], "--corpora wiki: expected NAME=VALUE"),
-        (["--model", "demo", "--passage", "99"], "--passage 99:64: expected a text from 0 to 59"),
+        (["--model", "demo", "--passage", "99:64"], "--passage 99:64: expected a text from 0 to 59"),
+        (["--model", "demo", "--passage", "7,9:64"], "--passage 7,9:64: expected TEXT:TOKEN"),
+        (["--model", "demo", "--passage", "7:0"], "--passage 7:0: expected TEXT:TOKEN"),
+        (["--model", "demo", "--dtype", "int8"], "--dtype int8: expected one of float32"),
+        (["--model", "demo", "--train", "learning_rat=1"], "--learning_rat=1: no such argument (did you mean --learning_rate?)"),
+        (["--model", "demo", "--train", "num_train_samples=lots"], "invalid int value: 'lots'"),
+        (["--model", "demo", "--train", "batch_size=0"], "--batch_size 0: not a multiple of"),
+        (["--model", "demo", "--train", "lr_scheduler_type=x"], "x is not a valid SchedulerType"),
+        (["--model", "demo", "--image-train", "learning_rat=1"], "--learning_rat=1: no such argument"),
+        (["--model", "demo", "--train", "seed=1"], "--train seed=...: that is the study's own; use --seeds"),
+        (["--model", "demo", "--train", "bf16=1", "--train", "bf16=0"], "--train: bf16 is given twice"),
+        (["--model", "demo", "--corpora", "base=book.txt"], "--corpora base=...: that is a row of its own"),
+        (["--model", "demo", "--corpora", "../x=book.txt"], "--corpora ../x=...: expected a name of letters"),
+        (["--model", "demo", "--only", " , "], "--only ' , ': no experiment; expected some of table1"),
         (["--model", "demo", "--only", "tabel2"], "did you mean table2"),
     ],
 )  # fmt: skip
@@ -46,6 +62,26 @@ def test_refusals_are_one_line(arguments, message, tmp_path):
     said = refusal(*arguments, "--out", str(tmp_path))
     assert message in said and "\n" not in said
     assert not any(tmp_path.iterdir())
+
+
+def test_no_more_samples_than_hyperfitting_has():
+    setting = replace(demo_setting(), quantities=(8, 64, 2000), training={"num_train_samples": "64"})
+    assert setting.within_samples().quantities == (8, 64)
+
+
+def test_what_a_dtype_changes():
+    """All that a model computes, and not how it is trained: hyperfitting has a precision of its own."""
+    half = replace(demo_setting(), dtype="bfloat16")
+    one, other = (
+        {step.name: step.key for step in in_order(make(Plan(setting)) for make in EXPERIMENTS.values())}
+        for setting in (demo_setting(), half)
+    )
+    same = {name for name in one if one[name] == other[name]}
+    # What is skipped, or follows from the training alone.
+    assert {name for name in same if not name.startswith(("train/", "images/"))} == {"figure2", "pictures", "table6"}
+    batched = Plan(replace(half, batch_size=1))
+    assert EXPERIMENTS["table1"](batched).key != other["table1"]
+    assert EXPERIMENTS["table3"](Plan(replace(demo_setting(), batch_size=1))).key == one["table3"]
 
 
 def test_no_run_is_made_twice():

@@ -52,7 +52,7 @@ def test_markdown_shows_text_as_it_is(folder):
     escaped = "- 1. &lt;img src=x onerror=alert(1)&gt; *a* _b_ `c` | [d](e) $f$ # g &amp; h"
     assert f"<blockquote>\n<p>{escaped}</p>\n</blockquote>" in page
     assert f"<td>{escaped}<ins><b> the cat</b></ins></td>" in page
-    assert text.startswith("# Hyperfitting little <model>\n\n## What agrees with the paper")
+    assert text.startswith("# Hyperfitting little \\<model>\n\n## What agrees with the paper")
     assert "| MMLU drops by a few points at most | Table 7 | **cannot be told** | Not measured: no data. |" in text
     for anchor in re.findall(r"\]\(#([^)]+)\)", text):
         assert f'<a id="{anchor}"></a>' in text

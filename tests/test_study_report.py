@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer import Context
+from typer.main import get_command
 
+from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.study.models import CONTINUATIONS
 from hyperfit_eval.study.reproduce import EXPERIMENTS, reproduce
@@ -65,8 +68,11 @@ def test_the_same_command_does_nothing_twice(study, setting):
     assert lines[0].startswith("[1/")
     again = []
     reproduce(setting, root, ONLY, say=again.append)
-    assert len(again) == 3 and "steps are done already" in again[0]
-    assert again[1:] == ["[1/1] seeds (about 1 s left)", "    skipped: one seed; the setting has no more"]
+    assert again == [
+        "23 of 24 steps need not be done",
+        "[1/1] seeds (about 1 s left)",
+        "    skipped: one seed; the setting has no more",
+    ]
 
 
 def test_weights_are_needed_for_a_fingerprint(tmp_path):
@@ -76,5 +82,11 @@ def test_weights_are_needed_for_a_fingerprint(tmp_path):
 
 def test_every_experiment_is_documented():
     page = (Path(__file__).parents[1] / "docs" / "study.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row)} >= set(EXPERIMENTS)
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert [name for name in named if not name.startswith("--")] == [*EXPERIMENTS]
+    # All options but those in the examples above the tables.
+    options = {part for name in named for part in name.split() if part.startswith("--")}
+    command = get_command(app).get_command(Context(get_command(app)), "reproduce")
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert options == known - {"--model", "--corpus", "--out", "--only", "--quick"}

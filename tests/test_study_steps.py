@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.study.paper import paper_tables
-from hyperfit_eval.study.steps import Skipped, Step, Workplace, done, duration, finished, in_order, run_steps
+from hyperfit_eval.study.steps import VERSION, Skipped, Step, Workplace, done, duration, finished, in_order, run_steps
 
 
 class Log(list):
@@ -132,6 +133,32 @@ def test_what_needs_a_skipped_step_is_skipped_with_its_reason(tmp_path):
     assert reasons == dict.fromkeys(["mmlu", "table7"], "cais/mmlu cannot be loaded offline")
     assert log == ["table1"]
     assert done(mmlu, tmp_path) is None
+
+
+def test_a_step_that_refuses_leaves_out_what_needs_it_and_nothing_else(tmp_path):
+    log, lines, reasons = Log(), [], {}
+
+    def make(place):
+        raise HyperfitError("book.txt: 90 blocks, 128 are needed")
+
+    train = Step("train/on-book", make)
+    with pytest.raises(HyperfitError, match="90 blocks"):
+        run_steps([log.step("table4", train), log.step("table1")], tmp_path, lines.append, reasons)
+    assert log == ["table1"] and "    refused: book.txt: 90 blocks, 128 are needed" in lines
+    assert reasons == dict.fromkeys(
+        ["train/on-book", "table4"], "train/on-book was refused: book.txt: 90 blocks, 128 are needed"
+    )
+
+
+def test_a_step_of_an_older_version_is_done_again(tmp_path):
+    log = Log()
+    train = log.step("train")
+    run_steps([train], tmp_path)
+    marker = tmp_path / "train" / "step.json"
+    marker.write_text(marker.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION - 1}'))
+    assert done(train, tmp_path) is None
+    run_steps([train], tmp_path)
+    assert log == ["train", "train"]
 
 
 def test_one_name_for_two_steps_is_an_error():

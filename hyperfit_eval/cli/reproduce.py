@@ -97,11 +97,15 @@ def reproduce(
     """
     from dataclasses import replace
 
+    from ..study.models import check_arguments
     from ..study.reproduce import chosen
     from ..study.reproduce import reproduce as run
     from ..study.setting import demo_setting, setting_of
 
     names = chosen(only)
+    if dtype not in DTYPES:
+        raise HyperfitError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    training = _training("--train", train or [])
     given: dict[str, Any] = {
         "recipe": recipe,
         "seeds": seeds and _numbers("--seeds", seeds, least=0),
@@ -133,13 +137,14 @@ def reproduce(
             per_source=100 if per_source is None else per_source,
             further=1000 if further is None else further,
         )
-    if dtype not in DTYPES:
-        raise HyperfitError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     changes = {name: value for name, value in given.items() if value is not None} | {"dtype": dtype}
     if full:
         changes["limit"] = None
-    training = {**setting.training, **_training("--train", train or [])}
-    report = run(replace(setting, **changes, training=training), out, names, preference)
+    setting = replace(setting, **changes, training={**setting.training, **training})
+    check_arguments(setting)
+    if quantities is None:
+        setting = setting.within_samples()
+    report = run(setting, out, names, preference)
     print(f"written to {report} and {report.with_suffix('.html')}")
 
 
@@ -170,10 +175,14 @@ def _pairs(option: str, parts: list[str]) -> dict[str, str]:
         name, equals, value = part.partition("=")
         if not (name and equals and value):
             raise HyperfitError(f"{option} {part}: expected NAME=VALUE")
+        if name.strip() in pairs:
+            raise HyperfitError(f"{option}: {name.strip()} is given twice")
         pairs[name.strip()] = value.strip()
     return pairs
 
 
 def _passage(text: str) -> tuple[int, int]:
     number, _, start = text.partition(":")
-    return _numbers("--passage", number, least=0)[0], _numbers("--passage", start or "64", least=1)[0]
+    if not (number.isdecimal() and start.isdecimal() and int(start)):
+        raise HyperfitError(f"--passage {text}: expected TEXT:TOKEN, texts from 0 and tokens from 1 on, such as 7:64")
+    return int(number), int(start)

@@ -121,6 +121,8 @@ def _changes(along: list[Row]) -> tuple[list[str], list[str]]:
         if name == "confidence" or not along or name not in along[0].cells or name not in along[-1].cells:
             continue  # more confidence is neither
         first, last = (row.cells[name]["value"] for row in (along[0], along[-1]))
+        if first == last:
+            continue
         side = better if (last < first) == (name in LOWER_IS_BETTER) else worse
         side.append(f"{title.partition(',')[0]} {first:.1f} -> {last:.1f}")
     return better, worse

@@ -1,5 +1,6 @@
 """Table 4: the corpus that a model is hyperfitted on, and how it does on each kind of text (paper, Section 6.2)."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from .plan import Plan
 from .quality import preferences
 from .scores import scores, scoring
 from .section import Row, Section, Table
+from .setting import Setting
 from .steps import Skipped, Step, Workplace
 
 MEASURES = {"preference": "preferred", "ttr_at_256": "TTR at 256", "dataset_overlap": "overlap"}
@@ -30,11 +32,12 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
     written = {name: writing(model, f"corpus-{name}", Decoding()) for name, model in models.items()}
     steps = {"base": plan.scores["base"], "hyperfitted": plan.scores["hyperfitted"]}
     steps |= {name: scoring(written[name], model) for name, model in models.items()}
-    fiction = setting.corpus == read_recipe(PAPER).settings["corpus"].value
-    own = "fiction" if fiction else Path(setting.corpus).stem
+    own = own_name(setting)
     groups = {"base": "base", "hyperfitted": f"hyperfitted on {own}"}
     groups |= {name: f"hyperfitted on {name}" for name in models}
-    judged = preferences(preference, [*steps, *(f"corpus-{name}" for name in models)]) if preference else {}
+    judged = (
+        preferences(preference, ["base", "hyperfitted", *(f"corpus-{name}" for name in models)]) if preference else {}
+    )
 
     def make(place: Workplace) -> None:
         if not models:
@@ -43,7 +46,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
         for name, table in tables.items():
-            cells: dict[str, Any] = dict(judged.get(name, judged.get(f"corpus-{name}", {})))
+            cells: dict[str, Any] = dict(judged.get(f"corpus-{name}" if name in models else name, {}))
             for measure in ("ttr_at_256", "dataset_overlap"):
                 cells |= {f"{measure}_{source}": table[source].get(measure) for source in sources}
             rows.append(Row(groups[name], {key: cell for key, cell in cells.items() if cell}, groups[name]))
@@ -70,6 +73,25 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
 
     inputs = {"corpora": dict(setting.corpora), "preference": judged}
     return Step("table4", make, inputs, tuple(steps.values()))
+
+
+def own_name(setting: Setting) -> str:
+    """What the rows of the main corpus are called."""
+    fiction = setting.corpus == read_recipe(PAPER).settings["corpus"].value
+    return "fiction" if fiction else setting.corpus_name.removesuffix(Path(setting.corpus).suffix)
+
+
+def check_corpora(setting: Setting) -> None:
+    """Refuse names of other corpora that would hide a row or leave the study's folder.
+
+    Raises:
+        HyperfitError: such a name.
+    """
+    for name in setting.corpora:
+        if name in ("base", "hyperfitted", own_name(setting)):
+            raise HyperfitError(f"--corpora {name}=...: that is a row of its own in Table 4; give it another name")
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise HyperfitError(f"--corpora {name}=...: expected a name of letters, digits, '.', '_' and '-'")
 
 
 def _on(plan: Plan, name: str, corpus: str) -> Model:

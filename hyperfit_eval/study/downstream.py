@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..harness.suite import versions
+from ..harness.suite import default_device, versions
 from ..metrics.measure import NORMAL_95
 from .models import Model
 from .plan import Plan
@@ -17,6 +17,7 @@ GLUE_SHARE = 10
 """Times the questions of one of MMLU's 57 subjects, for a task of GLUE."""
 FILE = "results.json"
 EVALUATION_SECONDS = 15.0
+CPU_BATCH = 8
 
 
 def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str, Any]:
@@ -28,12 +29,14 @@ def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str,
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it says at each call how it was called
     loaded, tokenizer = model.load(place)
+    # Prompts differ much in length, and a CPU gains nothing by computing with the padding.
+    batch_size = min(model.setting.batch_size, CPU_BATCH) if default_device() == "cpu" else model.setting.batch_size
     task = task_of(name)
     for each in task.get_all_tasks() if name == "mmlu" else [task]:
         # As num_fewshot of simple_evaluate would, which refuses to change a 0 of an earlier call.
         each.set_config(key="num_fewshot", value=shots)
     results = simple_evaluate(
-        model=HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=model.setting.batch_size),
+        model=HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch_size),
         tasks=[task],
         task_manager=_manager(),
         limit=limit_of(model.setting, name),
@@ -59,11 +62,13 @@ def task_of(name: str) -> Any:
     return {**loaded["tasks"], **loaded["groups"]}[name]
 
 
-@cache  # it reads thousands of task files, for seconds
+@cache
 def _manager() -> Any:
-    from lm_eval.tasks import TaskManager
+    from lm_eval import tasks
 
-    return TaskManager()
+    # Of its thousands of task files, which take many seconds, those that are needed.
+    folders = [Path(tasks.__file__).parent / folder for folder in ("glue", "mmlu/default")]
+    return tasks.TaskManager(include_defaults=False, include_path=folders)
 
 
 def limit_of(setting: Setting, name: str) -> int | None:

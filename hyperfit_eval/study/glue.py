@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from .downstream import (
     room,
     task_of,
 )
+from .intervals import change
 from .models import Model
 from .plan import Plan
 from .section import Row, Section, Table
@@ -71,7 +73,7 @@ def _glue(model: Model, few: bool) -> Step:
         body = {}
         for task in GLUE:
             # The paper's examples are in the proportions of the labels.
-            task_of(task).sampler = stratified_sampler(list(task_of(task).fewshot_docs()))
+            task_of(task).sampler = stratified_sampler(_examples(task))
             shots = _most_shots(place, model, task) if few else 0
             results = evaluate(place, model, task, shots)
             values = results["results"][task]
@@ -88,15 +90,32 @@ def _glue(model: Model, few: bool) -> Step:
     return Step(name, make, inputs, model.needs, EVALUATION_SECONDS * (2 if few else 1))
 
 
-def _most_shots(place: Workplace, model: Model, task_name: str) -> int:
+def _most_shots(place: Workplace, model: Model, task: str) -> int:
     """How many examples fit before the longest question, 1 to 4; examples count with their 99th percentile."""
     loaded, tokenizer = model.load(place)
-    task = task_of(task_name)
-    questions = [task.doc_to_text(doc) for doc in task.eval_docs]
-    longest = max(len(plain_ids(tokenizer, text)) for text in sorted(questions, key=len)[-20:])
-    examples = sorted((task.doc_to_text(doc) for doc in task.fewshot_docs()), key=len)
-    typical = len(plain_ids(tokenizer, examples[int(0.99 * (len(examples) - 1))])) + 4
+    questions, example = _longest(task)
+    longest = max(len(plain_ids(tokenizer, text)) for text in questions)
+    typical = len(plain_ids(tokenizer, example)) + 4
     return int(np.clip((room(loaded) - longest - 4) // typical, 1, MOST_SHOTS))
+
+
+@cache
+def _examples(task: str) -> list[dict[str, Any]]:
+    return list(task_of(task).fewshot_docs())
+
+
+@cache  # for every model
+def _longest(task: str) -> tuple[list[str], str]:
+    """Texts of the 20 longest questions, and of the example at the 99th percentile of the lengths."""
+    loaded = task_of(task)
+
+    def length(doc: Mapping[str, Any]) -> int:
+        return sum(len(value) for value in doc.values() if isinstance(value, str))
+
+    questions = sorted(loaded.eval_docs, key=length)[-20:]
+    examples = sorted(_examples(task), key=length)
+    # lm-eval compiles its template anew for each text, so that only these are written out.
+    return [loaded.doc_to_text(doc) for doc in questions], loaded.doc_to_text(examples[int(0.99 * (len(examples) - 1))])
 
 
 def stratified_sampler(docs: Sequence[dict[str, Any]]) -> Any:
@@ -158,7 +177,7 @@ def _clear_changes(rows: list[Row], columns: dict[str, str]) -> str:
             pair = before.get(column, {}), after.get(column, {})
             if all("low" in entry for entry in pair):
                 count += 1
-                if pair[0]["high"] < pair[1]["low"] or pair[1]["high"] < pair[0]["low"]:
+                if change(*pair).side:
                     moved.append(f"{title} {name} {pair[0]['mean']:.3f} -> {pair[1]['mean']:.3f}")
     return (
         f"{len(moved)} of {count} numbers moved by more than their intervals{': ' if moved else ''}{'; '.join(moved)}."

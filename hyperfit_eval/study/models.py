@@ -23,6 +23,7 @@ CHECKPOINT = "run"
 CONTINUATIONS = "continuations.jsonl"
 PREDICTIONS = "predictions.npz"
 TEXTS = "texts.jsonl"
+IMAGE_RECIPE = "imagegpt"
 BY_CONTENT = ("model", "corpus", "evaluation_texts")
 """Arguments of training that a step's key holds as fingerprints."""
 UPDATE_SECONDS, WRITING_SECONDS, READING_SECONDS = 0.8, 20.0, 4.0
@@ -76,6 +77,18 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
     return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=seconds))
 
 
+def check_arguments(setting: Setting) -> None:
+    """Refuse arguments of training that cannot be used, before hours have gone into what comes before them.
+
+    Raises:
+        HyperfitError: see `parsed`.
+    """
+    unused = {"output_dir": "."}
+    parsed({"recipe": setting.recipe, "model": setting.model, "corpus": setting.corpus, **setting.training, **unused})
+    if setting.image_training:
+        parsed({"recipe": IMAGE_RECIPE, **setting.image_training, **unused})
+
+
 def run_recipe(arguments: Mapping[str, Any], place: Workplace) -> None:
     """Hyperfit into the step's folder, as `hyperfit train` does with these arguments; `recipe` is one of them."""
     from ..training.run import hyperfit
@@ -89,17 +102,15 @@ def run_recipe(arguments: Mapping[str, Any], place: Workplace) -> None:
 
 
 def parsed(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The recipe's values and, where given, `arguments` in their place: HyperfitArguments and RecipeArguments."""
-    from transformers import HfArgumentParser
+    """HyperfitArguments and RecipeArguments of `recipe` and, where given, the other `arguments` in its place.
 
-    from ..training.recipe import HyperfitArguments, RecipeArguments
-    from ..training.resolved import recipe_argv
+    Raises:
+        HyperfitError: an argument that `hyperfit train` does not have, or with a value that it refuses.
+    """
+    from ..training.arguments import parse_arguments
 
     given = {**arguments, "report_to": "none"}
-    argv = [part for key, value in given.items() for part in (f"--{key}", str(value))]
-    parser = HfArgumentParser((HyperfitArguments, RecipeArguments))  # type: ignore[arg-type]
-    options, training = parser.parse_args_into_dataclasses([*recipe_argv(given["recipe"], argv), *argv])
-    return options, training
+    return parse_arguments([f"--{name}={value}" for name, value in given.items()])
 
 
 def writing(

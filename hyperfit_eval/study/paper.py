@@ -14,8 +14,8 @@ class PaperRow:
     group: str
     """base, hyperfitted, blocked, top_p, ...: what is compared with what."""
     model: str
-    values: dict[str, float | None]
-    """By the names of our metrics; None where nothing is printed."""
+    values: dict[str, float | str | None]
+    """By the names of our metrics; text for a bound, None where nothing is printed."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from ..harness.suite import default_device
 from ..training.images import is_image_model, load_processor, pixel_tokens, unseen_images
 from ..training.loading import load_config, load_model
 from ..training.recipe_files import read_recipe
-from .models import CHECKPOINT, parsed, run_recipe
+from .models import CHECKPOINT, IMAGE_RECIPE, parsed, run_recipe
 from .setting import content_fingerprint, fingerprint_of
 from .steps import Say, Step, Workplace
 
-RECIPE = "imagegpt"
 PROMPTS = 1000
 """At most; the paper completes all 10,000 test images of CIFAR-10 and looks at them."""
 FEWEST_PROMPTS = 10
@@ -48,7 +47,7 @@ class Source:
         where = {"model": self.model, "corpus": self.corpus}
         if self.made:
             where = {name: str(place.of(self.made) / folder) for name, folder in where.items()}
-        return {"recipe": RECIPE, **where, **self.changes}
+        return {"recipe": IMAGE_RECIPE, **where, **self.changes}
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -66,7 +65,7 @@ class Source:
 
 def named(model: str | None, corpus: str | None, changes: Mapping[str, Any]) -> Source:
     """What a person named; for what they did not, ImageGPT-Large and CIFAR-10, as in the paper."""
-    recipe = read_recipe(RECIPE).settings
+    recipe = read_recipe(IMAGE_RECIPE).settings
     return Source(model or recipe["model"].value, corpus or recipe["corpus"].value, changes)
 
 

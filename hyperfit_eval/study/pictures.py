@@ -15,6 +15,7 @@ from ..metrics import repeated_lengths, signature
 from ..training.folder import HISTORY, read_run
 from ..training.monitor import Evaluation, read_history
 from . import drawing
+from .intervals import change
 from .models import CHECKPOINT
 from .picture_digits import digits
 from .picture_models import Prompts, completing, completions_of, named, prompting, prompts_of, training
@@ -151,15 +152,13 @@ def compared(cells: dict[str, dict[str, Any]]) -> list[str]:
     """What the numbers say of hyperfitted against base, with the originals beside them."""
     base, after, original = (cells[name] for name in ("base", "hyperfitted", "original images"))
 
-    def change(column: str, more: str, less: str) -> str:
-        if after[column]["high"] < base[column]["low"]:
-            return less
-        return more if after[column]["low"] > base[column]["high"] else "neither more nor less"
+    def word(column: str) -> str:
+        return {1: "more", -1: "less", 0: "neither more nor less"}[change(base[column], after[column]).side]
 
     return [
-        f"Completions by the hyperfitted model repeat themselves {change('repeated', 'more', 'less')}: "
+        f"Completions by the hyperfitted model repeat themselves {word('repeated')}: "
         f"{base['repeated']['mean']:.0f}% -> {after['repeated']['mean']:.0f}% of the pixels (originals "
-        f"{original['repeated']['mean']:.0f}%). Neighbouring pixels differ {change('contrast', 'more', 'less')}: by "
+        f"{original['repeated']['mean']:.0f}%). Neighbouring pixels differ {word('contrast')}: by "
         f"{base['contrast']['mean']:.1f} -> {after['contrast']['mean']:.1f} levels (originals "
         f"{original['contrast']['mean']:.1f}). Distinct completions: {base['distinct']['value']:.0f}% -> "
         f"{after['distinct']['value']:.0f}%."

@@ -6,11 +6,13 @@ from typing import Any
 
 from ..errors import HyperfitError
 from ..files import read_json
+from ..preference.analysis import preference_columns
+from .intervals import difference, interval_of
 from .plan import LABELS, Plan
 from .scores import distribution_entries, scores
 from .section import Row, Section, Table
+from .setting import Setting
 from .steps import Step, Workplace
-from .verdicts import difference, interval_of
 
 COLUMNS = {
     "context_perplexity": "context perplexity",
@@ -88,16 +90,35 @@ def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
 
 
 def preferences(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Entries of the preference columns, for those models that have one of the names.
+    """Entries of the preference columns of those models that have one of the names.
 
     Raises:
-        HyperfitError: not a file of `hyperfit preference`, or none of the names is in it.
+        HyperfitError: not a file of `hyperfit preference`, or no person has judged.
     """
-    models = read_json(path, "preference", 1)["models"]
-    known = {name: models[name] for name in names if name in models}
-    if not known:
+    models = preference_columns(path)
+    return {name: models[name] for name in names if name in models}
+
+
+def check_preference(path: Path, setting: Setting) -> None:
+    """Refuse judgements that are not of this study's continuations, as far as the file says.
+
+    Raises:
+        HyperfitError: as `preferences`; or of other texts, or of texts written in another dtype, or of no model with
+            one of the names that the study gives.
+    """
+    models, study = preference_columns(path), read_json(path, "preference", 1)["study"]
+    if study["texts"] != setting.texts.fingerprint:
         raise HyperfitError(
-            f"{path}: preferences for {', '.join(models)}; expected some of {', '.join(names)} "
-            "(pair the study's own continuations.jsonl)"
+            f"{path}: judgements of continuations of other texts ({study['texts']}, the study's are "
+            f"{setting.texts.fingerprint}); give those of the study's own steps/continue/*/continuations.jsonl"
         )
-    return known
+    if others := {header["dtype"] for header in study["models"].values()} - {setting.dtype}:
+        raise HyperfitError(
+            f"{path}: judgements of texts written in {', '.join(others)}; the study's --dtype is {setting.dtype}"
+        )
+    known = [*LABELS, *(f"corpus-{name}" for name in setting.corpora)]
+    if not set(known) & set(models):
+        raise HyperfitError(
+            f"{path}: judgements of {', '.join(models)}; expected some of {', '.join(known)}: name them so in "
+            "`hyperfit pairs NAME=RECORDS`"
+        )

@@ -47,9 +47,10 @@ def ranks(plan: Plan) -> Step:
         rank = seen["rank"][:, -LONG:]
         recipe = recipe_of(plan.setting, seen, LONG)
         chosen = promoted(rank, recipe)
-        moved = np.array([row[row > 1].mean() if (row > 1).any() else 1.0 for row in rank])
+        moved = np.array([row[row > 1].mean() for row in rank if (row > 1).any()])
         median = float(np.median(rank[rank > 1])) if (rank > 1).any() else 1.0
-        chosen["depth"] = mean_entry(moved, "rank", "promotion_depth", **recipe)
+        if len(moved):  # a text all of whose choices are the base model's, too, has no depth
+            chosen["depth"] = mean_entry(moved, "rank", "promotion_depth", **recipe | {"N": len(moved)})
         views = [
             Row(
                 f"text by {text}, greedy",
@@ -83,7 +84,7 @@ def ranks(plan: Plan) -> Step:
                 Table(
                     {
                         **{f"beyond_{limit}": f"beyond rank {limit}, %" for limit in BEYOND},
-                        "depth": "mean rank of those",
+                        "depth": "mean rank of choices beyond rank 1",
                     },
                     [Row("hyperfitted, greedy", chosen, "hyperfitted")],
                     "Rank in the base model of each token that the hyperfitted model chose.",

@@ -49,7 +49,7 @@ def write_report(
             loader=jinja2.PackageLoader("hyperfit_eval.study"), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, autoescape=name.endswith(".html"),
         )  # fmt: skip
-        environment.filters |= {"md": plain_markdown, "code": _with_code}
+        environment.filters |= {"md": plain_markdown, "code": _with_code, "prose": _prose}
         write_text(root / name, environment.get_template(f"{name}.j2").render(**content))
 
 
@@ -117,13 +117,22 @@ def _paper_rows(table: Table) -> list[dict[str, Any]]:
 
 def _recipe(signature: str) -> str:
     """A signature without the fields in which rows of one column differ by design; they are in the rows' names."""
-    of_the_row = ("dec", "block", "seed", "dtype", "max")
+    of_the_row = ("dec", "block", "seed", "dtype", "max", "over")
     return "|".join(part for part in signature.split("|") if part.split(":")[0] not in of_the_row)
 
 
 def _with_code(text: str) -> Markup:
     """A sentence for HTML: escaped, what stands between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _prose(text: str) -> str:
+    """A sentence of ours for Markdown: names and messages in it as they are, what stands between backticks as code.
+
+    Brackets and arrows of our own stay as they are, so that the file itself reads well.
+    """
+    parts = re.split(r"(`[^`]*`)", text.replace("\n", " "))
+    return "".join(part if i % 2 else re.sub(r"([\\*_<|]|\](?=\())", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def plain_markdown(text: str) -> str:

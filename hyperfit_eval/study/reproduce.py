@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ..errors import HyperfitError
-from ..harness.suite import default_device, versions
+from ..files import write_text
+from ..preference.analysis import PREFERENCE_FILE
 from . import (
     calibration,
     corpora,
@@ -29,7 +31,7 @@ from .plan import Plan
 from .report import write_report
 from .section import read_section
 from .setting import Setting
-from .steps import Say, Step, done, finished, run_steps
+from .steps import Say, Step, done, finished, in_order, run_steps
 
 Experiment = Callable[[Plan], Step]
 
@@ -69,11 +71,13 @@ ALIASES = {
 
 
 def chosen(only: str) -> list[str]:
-    """Names of experiments from a list with commas; all of them if it is empty.
+    """Names of experiments from a list with commas; all of them for the empty text.
 
     Raises:
-        HyperfitError: an unknown one, with the nearest name.
+        HyperfitError: an unknown one, with the nearest name, or none.
     """
+    if not only:
+        return list(EXPERIMENTS)
     names: list[str] = []
     for name in (part.strip() for part in only.split(",")):
         if name in EXPERIMENTS or name in ALIASES:
@@ -84,7 +88,9 @@ def chosen(only: str) -> list[str]:
                 f"--only {name}: no such experiment{f', did you mean {near[0]}' if near else ''}; "
                 f"expected some of {', '.join(EXPERIMENTS)}"
             )
-    return list(dict.fromkeys(names)) or list(EXPERIMENTS)
+    if not names:
+        raise HyperfitError(f"--only '{only}': no experiment; expected some of {', '.join(EXPERIMENTS)}")
+    return list(dict.fromkeys(names))
 
 
 def reproduce(
@@ -95,54 +101,74 @@ def reproduce(
     Args:
         root: the study's folder; an interrupted study goes on in it.
         names: of experiments, see `chosen`. The report holds what was done before, too.
-        preference: results of `hyperfit preference`.
+        preference: results of `hyperfit preference`, which the study keeps a copy of: once given, they stay.
     Returns:
         Path of report.md.
     Raises:
-        HyperfitError: whatever a step refuses.
+        HyperfitError: names of corpora or judgements that cannot be used, before anything is done; or what a step
+            refused, after the others.
     """
+    corpora.check_corpora(setting)
+    judged = _keep_preference(preference, setting, root)
     plan = Plan(setting)
     steps = {name: make(plan) for name, make in EXPERIMENTS.items()}
-    if preference:
+    if judged:
         with_preference = {"table1": quality.table1, "table4": corpora.table4, "figure9": curves.figure9}
-        steps |= {name: make(plan, preference) for name, make in with_preference.items()}
-    folder = root / "steps"
-    skipped: dict[str, str] = {}
+        steps |= {name: make(plan, judged) for name, make in with_preference.items()}
+    reasons: dict[str, str] = {}
     try:
-        skipped = run_steps([steps[name] for name in names], folder, say)
-    finally:  # a step that refuses takes nothing from the report of the others
-        _write(root, setting, steps, {name: skipped[name] for name in steps if name in skipped})
+        run_steps([steps[name] for name in names], root / "steps", say, reasons)
+    finally:
+        _write(root, setting, steps, {name: reasons[name] for name in steps if name in reasons})
     return root / "report.md"
 
 
-def _write(root: Path, setting: Setting, steps: Mapping[str, Step], skipped: dict[str, str]) -> None:
+def _keep_preference(given: Path | None, setting: Setting, root: Path) -> Path | None:
+    """The study's copy of the judgements, replaced by what is given; None where there never were any."""
+    kept = root / PREFERENCE_FILE
+    if given:
+        quality.check_preference(given, setting)
+        write_text(kept, given.read_text(encoding="utf-8"))
+    elif kept.is_file():
+        quality.check_preference(kept, setting)
+    return kept if kept.is_file() else None
+
+
+def _write(root: Path, setting: Setting, steps: Mapping[str, Step], reasons: dict[str, str]) -> None:
     folder = root / "steps"
     found = {name: done(step, folder) for name, step in steps.items()}
     for name, body in found.items():
         if body is None and finished(name, folder):
-            skipped.setdefault(name, "made with other settings, or before a step that it needs; name it in --only")
+            reasons.setdefault(name, "made with other settings, or before a step that it needs; name it in --only")
     sections = [(read_section(folder / name), folder / name) for name, body in found.items() if body]
-    if sections or skipped:
-        known = (body["versions"] for body in found.values() if body)
-        write_report(root, sections, skipped, _facts(setting, list(known)))
+    if sections or reasons:
+        made = in_order(steps[name] for name, body in found.items() if body)
+        bodies = [body for step in made if (body := finished(step.name, folder))]
+        write_report(root, sections, reasons, _facts(setting, bodies))
 
 
-def _facts(setting: Setting, known: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """What the study was run on, and the versions that its steps were made with."""
-    used: dict[str, list[str]] = {}
-    for each in known or [versions()]:
-        for name, version in each.items():
-            used[name] = sorted({*used.get(name, []), version})
+def _facts(setting: Setting, made: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the study was run on, and what its steps were made with.
+
+    Args:
+        made: `step.json` of every step that is in the report or that one of these needs.
+    """
+    used: dict[str, set[str]] = {}
+    for body in made:
+        for name, version in body["versions"].items():
+            used.setdefault(name, set()).add(version)
+    devices = sorted({body["device"] for body in made})
     questions = "all" if setting.limit is None else f"{setting.limit} of each subject of MMLU"
     return {
         "model": setting.title or (Path(setting.model).name if Path(setting.model).is_dir() else setting.model),
         "weights": setting.model_fingerprint,
-        "corpus": Path(setting.corpus).name if Path(setting.corpus).is_file() else setting.corpus,
+        "corpus": setting.corpus_name,
         "recipe": ", ".join([setting.recipe, *(f"{name} {value}" for name, value in setting.training.items())]),
         "texts": f"{len(setting.texts.passages)}, fingerprint {setting.texts.fingerprint}"
         + (f"; {len(setting.further.passages)} further ones for Figure 3" if setting.further else ""),
-        "writing and answering": f"{setting.dtype} on {default_device()}, {setting.batch_size} texts at a time",
+        "writing and answering": f"{setting.dtype} on {' and '.join(devices) or 'nothing yet'}, sampled "
+        f"{setting.batch_size} texts at a time",
         "questions": questions,
         "seeds": ", ".join(map(str, setting.seeds)),
-        "versions": ", ".join(f"{name} {' and '.join(version)}" for name, version in used.items()),
+        "versions": ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in used.items()) or "none yet",
     }

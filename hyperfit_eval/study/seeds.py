@@ -1,5 +1,8 @@
 """The headline numbers over several seeds of hyperfitting."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from scipy.stats import t
 
@@ -59,7 +62,7 @@ def seeds(plan: Plan) -> Step:
             )
             table["ttr_blocked"] = scores(place, blocked[seed])["generated"]["all"]["ttr_at_256"]
             rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
-        between = {column: over_seeds(np.array([row.cells[column]["mean"] for row in rows])) for column in COLUMNS}
+        between = {column: over_seeds([row.cells[column] for row in rows]) for column in COLUMNS}
         ttr = between["ttr_at_256"]
         Section(
             "seeds",
@@ -82,8 +85,20 @@ def seeds(plan: Plan) -> Step:
     return Step("seeds", make, {"seeds": list(models)}, needs)
 
 
-def over_seeds(values: np.ndarray) -> dict[str, float]:
-    """Mean of one value for each seed, with Student's 95% interval; shape (seeds,), at least 2."""
+def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of one number over seeds as a table entry, with Student's 95% interval; of perplexities on the log scale.
+
+    Args:
+        entries: the number's cell for each seed, at least 2.
+    """
+    first = entries[0]
+    values = np.array([entry["mean"] for entry in entries])
+    logarithmic = first["unit"] == "perplexity"
+    values = np.log(values) if logarithmic else values
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    mean = float(values.mean())
-    return {"mean": mean, "low": mean - float(half), "high": mean + float(half), "n": len(values)}
+    ends = {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
+    return {
+        **{name: float(np.exp(end) if logarithmic else end) for name, end in ends.items()},
+        "n": len(values), "unit": first["unit"], "method": "student-t|conf:0.95",
+        "signature": f"{first['signature']}|over:seeds",
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,20 @@ class Setting:
     """Of all models when they write, read and answer; in another, ties of the most probable token are common."""
     title: str = ""
     """What the report calls the model; by default its folder or id."""
+    corpus_title: str = ""
+    """The same of the corpus."""
 
     @cached_property
     def model_fingerprint(self) -> str:
-        """Changes with the files of a local folder and the dtype that they are loaded in; of a Hub id, the id."""
+        """Changes with the files of a local folder (of a Hub id, with the id) and with how they are computed with."""
         found = fingerprint_of(self.model)
-        return found if self.dtype == "float32" else f"{found} in {self.dtype}"
+        # In 16 bits the most probable token depends on how many texts are computed at a time, too.
+        return found if self.dtype == "float32" else f"{found} in {self.dtype}, {self.batch_size} at a time"
+
+    @property
+    def corpus_name(self) -> str:
+        """What the report calls the corpus: the title, or the name of a file or folder, or the Hub id."""
+        return self.corpus_title or (Path(self.corpus).name if Path(self.corpus).exists() else self.corpus)
 
     @cached_property
     def all_texts(self) -> TextSet:
@@ -72,6 +80,11 @@ class Setting:
         if self.further is None:
             return self.texts
         return TextSet([*self.texts.passages, *self.further.passages], self.texts.dropped, self.texts.origins)
+
+    def within_samples(self) -> "Setting":
+        """The same with no more samples in `quantities` than hyperfitting has."""
+        samples = self.training_length()[0]
+        return replace(self, quantities=tuple(number for number in self.quantities if number <= samples))
 
     def training_length(self, **changes: Any) -> tuple[int, int]:
         """Samples and updates of hyperfitting: 2000 and 5000 in the paper.
@@ -99,12 +112,13 @@ def demo_setting(quick: bool = False) -> Setting:
         corpus=str(demo_corpus_path()),
         texts=texts,
         recipe="demo",
-        training={"num_train_samples": 24} if quick else {},
-        quantities=(8, 24) if quick else (8, 16, 32, 96),
+        training={"num_train_samples": 16} if quick else {},
+        quantities=(8, 16) if quick else (8, 16, 32, 96),
         seeds=(0,) if quick else (0, 1, 2),
         limit=QUICK_LIMIT if quick else CPU_LIMIT,
         batch_size=60,
         title=DEMO_TITLE,
+        corpus_title="the demo's passages",
     )
 
 

@@ -15,13 +15,13 @@ from ..generation import Decoding, cut_passages
 from ..generation.batching import in_batches
 from ..records import LONG
 from ..tokenizers import bos_ids
+from .intervals import difference, interval_of
 from .models import READING_SECONDS, predictions, reading, writing
 from .plan import LABELS, Plan
 from .ranks import BEYOND, promoted
 from .scores import perplexity, recipe_of, scores, scoring
 from .section import Row, Section, Table
 from .steps import Skipped, Step, Workplace
-from .verdicts import difference, interval_of
 
 GRID = np.arange(0.05, 1.51, 0.05)
 FILE = "temperature.json"

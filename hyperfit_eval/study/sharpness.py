@@ -87,7 +87,10 @@ def figure4(plan: Plan) -> Step:
             examples=examples,
         ).write(place.folder)  # fmt: skip
 
-    inputs = {"passage": passage, "start": start, "texts": plan.setting.texts.fingerprint}
+    inputs = {
+        "model": plan.setting.model_fingerprint, "texts": plan.setting.texts.fingerprint,
+        "passage": passage, "start": start,
+    }  # fmt: skip
     return Step("figure4", make, inputs, (*plan.hyperfitted.needs,), 2.0)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from .. import __version__
 from ..errors import HyperfitError
 from ..files import fingerprint, read_json, write_json
-from ..harness.suite import versions
+from ..harness.suite import default_device, versions
 
-KIND, VERSION = "study-step", 2
+KIND, VERSION = "study-step", 3
 MARKER = "step.json"
 
 Say = Callable[[str], None]
@@ -61,11 +61,8 @@ class Workplace:
         return self.root / step.name
 
 
-@dataclass(frozen=True)
 class Skipped(Exception):
     """Raised by `make` for what cannot be done here; the report gives the reason."""
-
-    reason: str
 
 
 def in_order(wanted: Iterable[Step]) -> list[Step]:
@@ -84,28 +81,35 @@ def in_order(wanted: Iterable[Step]) -> list[Step]:
     return list(ordered.values())
 
 
-def run_steps(wanted: Sequence[Step], root: Path, say: Say = print) -> dict[str, str]:
+def run_steps(
+    wanted: Sequence[Step], root: Path, say: Say = print, reasons: dict[str, str] | None = None
+) -> dict[str, str]:
     """Do the wanted steps and what they need; skip those that are done.
+
+    A step that refuses leaves out what needs it; everything else is done before the refusal is raised.
 
     Args:
         root: a folder for each step is made in it, and `step.json` in each folder says what it was made from.
         say: prints a line: what is being done, and how long the rest may take.
+        reasons: filled while the steps are done, so that an interruption does not lose it.
     Returns:
-        Why steps were skipped, by name; a step that needs a skipped one is skipped with it.
+        `reasons`: why steps were left out, by name; a step that needs one of them is left out with it.
     Raises:
-        HyperfitError: whatever a step refuses; what was done stays, and the same call goes on from there.
+        HyperfitError: what the first step that refused said; what was done stays, and the same call goes on from
+            there.
     """
     steps = in_order(wanted)
     todo = _todo(steps, wanted, root)
     if len(todo) < len(steps):
         say(f"{len(steps) - len(todo)} of {len(steps)} steps need not be done")
-    reasons: dict[str, str] = {}
+    reasons = {} if reasons is None else reasons
+    refusals: list[HyperfitError] = []
     spent = expected = 0.0
     for number, step in enumerate(todo, start=1):
         if because := next((reasons[needed.name] for needed in step.needs if needed.name in reasons), None):
             reasons[step.name] = because
             continue
-        left = sum(other.seconds for other in todo[number - 1 :])
+        left = sum(other.seconds for other in todo[number - 1 :] if other.name not in reasons)
         # What was measured so far says how this machine compares with the estimates.
         pace = spent / expected if expected else 1.0
         say(f"[{number}/{len(todo)}] {step.name} (about {duration(left * pace)} left)")
@@ -113,11 +117,17 @@ def run_steps(wanted: Sequence[Step], root: Path, say: Say = print) -> dict[str,
         try:
             _make(step, root, say)
         except Skipped as skipped:
-            reasons[step.name] = skipped.reason
-            say(f"    skipped: {skipped.reason}")
+            reasons[step.name] = str(skipped)
+            say(f"    skipped: {skipped}")
+        except HyperfitError as error:
+            reasons[step.name] = f"{step.name} was refused: {error}"
+            refusals.append(error)
+            say(f"    refused: {error}")
         else:
             spent += time.monotonic() - started
             expected += step.seconds
+    if refusals:
+        raise refusals[0]
     return reasons
 
 
@@ -143,9 +153,10 @@ def finished(name: str, root: Path) -> dict[str, Any] | None:
     if not marker.is_file():
         return None
     try:
-        return read_json(marker, KIND, VERSION)
+        body = read_json(marker, KIND, VERSION)
     except HyperfitError:
-        return None  # of another version: done again
+        return None
+    return body if body["version"] == VERSION else None  # of another version: done again
 
 
 def duration(seconds: float) -> str:
@@ -195,8 +206,9 @@ def _make(step: Step, root: Path, say: Say) -> None:
         started = time.monotonic()
         step.make(Workplace(partial, root, say))
         seconds = round(time.monotonic() - started, 2)
-        ending = {"status": "finished", "seconds": seconds, "result": uuid.uuid4().hex, "versions": versions()}
-        write_json(claim, KIND, VERSION, {**description, **ending})
+        ending = {"status": "finished", "seconds": seconds, "result": uuid.uuid4().hex}
+        made_by = {"versions": versions(), "device": default_device()}
+        write_json(claim, KIND, VERSION, {**description, **ending, **made_by})
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
