@@ -35,6 +35,13 @@ def pairs(bans):
     return list(zip(bans.rows.tolist(), bans.ids.tolist(), strict=True))
 
 
+def test_the_sequences_come_back():
+    rows = [[THE, T, HE, DOG, DOT], [DOT], [T, HE, DOG, S, DOG]]
+    index = CitationIndex.build(rows, TOKENIZER, ngram=2)
+    assert [row.tolist() for row in index.sequences()] == rows
+    assert [index.sequence(number).tolist() for number in (2, 0)] == [rows[2], rows[0]]
+
+
 def test_by_hand():
     # The the dog. | the dog's dog       (he and 's do not start a word)
     index = CitationIndex.build([[THE, T, HE, DOG, DOT], [T, HE, DOG, S, DOG]], TOKENIZER, ngram=2)

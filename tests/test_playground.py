@@ -2,13 +2,18 @@
 
 import asyncio
 import gc
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from publish_fixtures import tiny_run_fixture  # noqa: F401
 from typer.testing import CliRunner
@@ -186,24 +191,92 @@ def test_a_run_brings_its_base_model(tiny_run, tmp_path):
     assert said == []
 
 
-def test_the_page_in_a_browser(checkpoint, tmp_path):
-    """The command as a person runs it: tokens arrive in all lanes, and a hostile context stays text."""
+@pytest.mark.parametrize("base", ["bases/of/tiny", "ada/base"])
+def test_a_run_whose_base_model_is_out_of_reach_is_shown_alone(tiny_run, tmp_path, monkeypatch, base):
+    """A folder that was named from elsewhere, and a model of the Hub without a network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, "run")
+    document = json.loads(Path("run/run.json").read_text())
+    document["arguments"]["hyperfitting"]["model"] = base
+    Path("run/run.json").write_text(json.dumps(document))
+    said = []
+    opened = open_lanes(["run"], "cpu", said.append)
+    opened[0].engine.close()
+    assert [lane.blocking for lane in opened] == [False, True]
+    (line,) = said
+    assert line.startswith(f"run: shown without its base model ({base}: ") and "\n" not in line
+    assert line.endswith("; to see it, name it: hyperfit playground BASE run")
+    with pytest.raises(HyperfitError, match=f"^{base}: "):
+        open_lanes([base, "run"], "cpu")  # what was named must be there
+
+
+def test_contexts_to_pick(lanes):
     pytest.importorskip("gradio", reason="pip install 'hyperfit-eval[playground]'")
+    from hyperfit_eval.playground.page import example_contexts
+
+    found = example_contexts(lanes[1])
+    assert [text for label, text in found if label.startswith("training set: ")] == ["it was old", PASSAGE]
+
+
+def test_others_need_a_token(checkpoint, monkeypatch):
+    def refused(*arguments):
+        return str(CliRunner().invoke(app, ["playground", str(checkpoint), *arguments]).exception)
+
+    pytest.importorskip("gradio", reason="pip install 'hyperfit-eval[playground]'")
+    needed = "others can reach it, so a secret is needed: add --token, or set HYPERFIT_PLAYGROUND_TOKEN"
+    assert refused("--host", "0.0.0.0") == f"--host 0.0.0.0: {needed}"
+    assert refused("--token", "secret") == "--token: 6 characters, expected 16 or more, hard to guess"
+    monkeypatch.setenv("HYPERFIT_PLAYGROUND_TOKEN", "short")
+    assert refused("--host", "0.0.0.0") == "--token: 5 characters, expected 16 or more, hard to guess"
+
+
+@contextmanager
+def served(model, errors, **environment):
+    """The command as a person runs it; yields its address."""
+    pytest.importorskip("gradio", reason="pip install 'hyperfit-eval[playground]'")
+    command = [sys.executable, "-m", "hyperfit_eval.cli.main", "playground", str(model), "--port", "0"]
+    with errors.open("w") as written:
+        server = subprocess.Popen(
+            [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=written, text=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+    try:
+        address = next(
+            (found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+/", line))), None
+        )
+        assert address, errors.read_text()
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stdout.close()
+
+
+def test_the_page_asks_for_the_token(checkpoint, tmp_path):
+    token = "0123456789abcdef"
+    with (
+        served(checkpoint, tmp_path / "errors", HYPERFIT_PLAYGROUND_TOKEN=token) as address,
+        httpx.Client(base_url=address, trust_env=False) as client,
+    ):
+        assert client.get("config").status_code == 401 and "Pick a context" not in client.get("").text
+        for password in ("", token[:-1], token + "é"):
+            assert client.post("login", data={"username": "ada", "password": password}).status_code >= 400
+        assert client.get("config").status_code == 401
+        assert client.post("login", data={"username": "ada", "password": token}).status_code == 200
+        assert "Pick a context" in client.get("config").text and "Pick a context" in client.get("").text
+
+
+def test_the_page_in_a_browser(checkpoint, tmp_path):
+    """Tokens arrive in all lanes, and a hostile context stays text."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no headless browser: apt-get install chromium chromium-driver")
-    command = [sys.executable, "-m", "hyperfit_eval.cli.main", "playground", str(checkpoint), "--port", "0"]
-    with (tmp_path / "errors").open("w") as errors:
-        server = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=errors, text=True)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
         options.add_argument(argument)
-    try:
-        address = next(
-            (found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:\S+", line))), None
-        )
-        assert address, (tmp_path / "errors").read_text()
+    with served(checkpoint, tmp_path / "errors") as address:
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             driver.get(address)
@@ -221,10 +294,6 @@ def test_the_page_in_a_browser(checkpoint, tmp_path):
             assert "<b>tiny" in driver.find_element("tag name", "body").text
         finally:
             driver.quit()
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
 
 
 # Lanes in which at least 96 tokens have arrived.

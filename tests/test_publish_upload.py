@@ -77,6 +77,26 @@ def test_the_same_again_changes_nothing_and_new_weights_replace_the_old(hub, fol
     assert hub.repositories[REPO].messages[-1] == "Second"
 
 
+def test_parts_of_an_earlier_tokenizer_do_not_stay(hub, folder):
+    old = (
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "vocab.json",
+        "merges.txt",
+        "sp.model",
+    )
+    for name in (*old, "tokenizer.json", "history.png"):
+        (folder / name).write_bytes(b"{}")
+    upload(folder, Destination(REPO))
+    hub.repositories[REPO].messages.clear()
+    for name in old:
+        (folder / name).unlink()
+    upload(folder, Destination(REPO))
+    assert hub.repositories[REPO].tree("main") == {".gitattributes": b"", **contents(folder)}
+    assert len(hub.repositories[REPO].messages) == 1
+
+
 def test_an_interrupted_push_leaves_the_branch_as_it_was_and_goes_on(hub, folder):
     (folder / "second.safetensors").write_bytes(b"more" * 50)
     hub.fail("/commit/", 503, times=9)
@@ -163,6 +183,17 @@ def test_another_models_repository_is_not_overwritten(hub, folder):
     with pytest.raises(HyperfitError, match=f"{REPO} is there already, and public; make it private on the Hub first"):
         upload(folder, Destination(REPO, private=True))
     assert repository.tree("main") == {".gitattributes": b"", "model.safetensors": b"another"}
+
+
+def test_a_push_without_weights_removes_none(hub, folder, tmp_path):
+    upload(folder, Destination(REPO))
+    before = hub.repositories[REPO].tree("main")
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "README.md").write_text("# The blocker")
+    with pytest.raises(HyperfitError, match=rf"{REPO} \(main\) holds a model that this push would take the place of; "):
+        upload(blocker, Destination(REPO))
+    assert hub.repositories[REPO].tree("main") == before
 
 
 def test_a_branch_or_a_pull_request_leaves_main_alone(hub, folder):

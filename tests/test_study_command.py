@@ -45,7 +45,7 @@ def test_names_of_experiments():
         (["--model", "demo", "--passage", "7,9:64"], "--passage 7,9:64: expected TEXT:TOKEN"),
         (["--model", "demo", "--passage", "7:0"], "--passage 7:0: expected TEXT:TOKEN"),
         (["--model", "demo", "--dtype", "int8"], "--dtype int8: expected one of float32"),
-        (["--model", "demo", "--train", "learning_rat=1"], "--learning_rat=1: no such argument (did you mean --learning_rate?)"),
+        (["--model", "demo", "--train", "learning_rat=1"], "no such argument (did you mean --learning_rate?)"),
         (["--model", "demo", "--train", "num_train_samples=lots"], "invalid int value: 'lots'"),
         (["--model", "demo", "--train", "batch_size=0"], "--batch_size 0: not a multiple of"),
         (["--model", "demo", "--train", "lr_scheduler_type=x"], "x is not a valid SchedulerType"),
@@ -73,8 +73,8 @@ def test_what_a_dtype_changes():
     """All that a model computes, and not how it is trained: hyperfitting has a precision of its own."""
     half = replace(demo_setting(), dtype="bfloat16")
     one, other = (
-        {step.name: step.key for step in in_order(make(Plan(setting)) for make in EXPERIMENTS.values())}
-        for setting in (demo_setting(), half)
+        {step.name: step.key for step in in_order(make(plan) for make in EXPERIMENTS.values())}
+        for plan in (Plan(demo_setting()), Plan(half))
     )
     same = {name for name in one if one[name] == other[name]}
     # What is skipped, or follows from the training alone.

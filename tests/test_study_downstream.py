@@ -75,4 +75,4 @@ def test_missing_data_is_skipped_with_its_reason(monkeypatch, tmp_path):
     task_of.cache_clear()
     with pytest.raises(Skipped) as skipped:
         task_of("cola")
-    assert "cola cannot be loaded here" in skipped.value.reason and "\n" not in skipped.value.reason
+    assert "cola cannot be loaded here" in str(skipped.value) and "\n" not in str(skipped.value)

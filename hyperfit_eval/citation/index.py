@@ -2,8 +2,9 @@
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,6 +196,20 @@ class CitationIndex:
     def __deepcopy__(self, memo: dict) -> "CitationIndex":
         return self  # nothing in it ever changes, and it may be larger than memory
 
+    def sequences(self) -> Iterator[np.ndarray]:
+        """The indexed token sequences in order, int32, as views into `tokens`."""
+        return map(self.sequence, range(len(self._ends)))
+
+    def sequence(self, number: int) -> np.ndarray:
+        """The token sequence of this number, from 0, as `Overlap` counts them."""
+        first = self._ends[number - 1] + 1 if number else 0
+        return self.tokens[first : self._ends[number]]
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Where in `tokens` the separators stand: one after each sequence."""
+        return np.flatnonzero(self.tokens == _SEPARATOR)
+
     def entries_of(self, ngram: Sequence[int]) -> tuple[int, int]:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
         keys, buckets, starts, positions, tokens = self._views
@@ -249,9 +264,8 @@ class CitationIndex:
         lengths = np.diff(np.r_[opens, len(starts)]) + self.ngram - 1
         places = self.positions[entries[opens]]
         # A separator stands after each sequence, so the sequence number is the number of separators before.
-        ends = np.flatnonzero(self.tokens == _SEPARATOR)
-        numbers = ends.searchsorted(places)
-        offsets = places - np.where(numbers > 0, ends[numbers - 1] + 1, 0)
+        numbers = self._ends.searchsorted(places)
+        offsets = places - np.where(numbers > 0, self._ends[numbers - 1] + 1, 0)
         columns = (starts[opens], lengths, numbers, offsets)
         return [Overlap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 

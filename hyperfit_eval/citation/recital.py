@@ -59,12 +59,8 @@ def training_openings(index: CitationIndex, tokenizer: Any, count: int, tokens: 
         At most `count`, in the corpus's order.
     """
     openings: list[tuple[str, list[int]]] = []
-    row: list[int] = []
-    for token in index.tokens.tolist():
-        if token >= 0:
-            row.append(token)
-            continue
-        ids, row = row[:tokens], []
+    for row in index.sequences():
+        ids = row[:tokens].tolist()
         text = tokenizer.decode(ids)
         if len(ids) == tokens and plain_ids(tokenizer, text) == ids:
             openings.append((text, ids))

@@ -7,14 +7,19 @@ import typer
 
 from ..errors import HyperfitError
 
+TOKEN_VARIABLE = "HYPERFIT_PLAYGROUND_TOKEN"
+
 
 def playground(
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODEL]...", help="Folders or Hub ids; by default those of `hyperfit demo`."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; the page has no password.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Any but a loopback address needs --token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 7861,
+    token: Annotated[
+        str | None, typer.Option(envvar=TOKEN_VARIABLE, help="Password of the page. Default on loopback: none.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")
     ] = None,
@@ -28,6 +33,7 @@ def playground(
     """
     if importlib.util.find_spec("gradio") is None:
         raise HyperfitError("the playground needs gradio: pip install 'hyperfit-eval[playground]'")
+    _require_token(host, token)
     from transformers.utils import logging
 
     from ..playground.lanes import open_lanes
@@ -36,4 +42,16 @@ def playground(
     lanes = open_lanes(models or [], device)  # before gradio, whose import takes seconds: what is wrong is said first
     from ..playground.page import serve
 
-    serve(lanes, host, port)
+    serve(lanes, host, port, token)
+
+
+def _require_token(host: str, token: str | None) -> None:
+    """The same rules as those of the annotation page."""
+    from hyperfit_annotate.access import LEAST_TOKEN, is_loopback
+
+    if token is None and not is_loopback(host):
+        raise HyperfitError(
+            f"--host {host}: others can reach it, so a secret is needed: add --token, or set {TOKEN_VARIABLE}"
+        )
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise HyperfitError(f"--token: {len(token)} characters, expected {LEAST_TOKEN} or more, hard to guess")

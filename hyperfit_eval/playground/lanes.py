@@ -50,7 +50,7 @@ def open_lanes(models: Sequence[str], device: str | None = None, say: Callable[[
     """Load the models and lay them side by side.
 
     A model with a citation index gets a second lane with the blocker. One folder of `hyperfit train` alone
-    gets its base model beside it.
+    gets its base model beside it, if that can be loaded.
 
     Args:
         models: folders or Hub ids; the demo's if there are none.
@@ -59,15 +59,21 @@ def open_lanes(models: Sequence[str], device: str | None = None, say: Callable[[
         HyperfitError: a model that cannot be loaded, or no demo was run.
     """
     names = list(models) or _demo_models()
-    if len(names) == 1 and (base := _base_of(names[0], say)):
+    base = _base_of(names[0], say) if len(names) == 1 else None
+    if base is not None:
         names = [base, *names]
     titles = [_title(name) for name in names]
     engines: list[TransformersEngine] = []
     try:
         for name in names:
-            has_index = find_checkpoint_file(name, INDEX_FILE) is not None
             title = _title(name) if titles.count(_title(name)) == 1 else name
-            engines.append(load_engine(name, without_index=not has_index, device=device, model_id=title))
+            try:
+                engines.append(_loaded(name, title, device))
+            except HyperfitError as error:
+                if name != base:
+                    raise
+                # Nobody named it: its folder may be relative to another working directory, or the Hub out of reach.
+                say(_without_base(names[-1], str(error).partition(";")[0]))
     except HyperfitError:
         for engine in engines:
             engine.close()
@@ -142,9 +148,20 @@ def _base_of(model: str, say: Callable[[str], None]) -> str | None:
         return None
     base = read_run(Path(model)).get("arguments", {}).get("hyperfitting", {}).get("model")
     if not isinstance(base, str) or (Path(base).is_absolute() and not Path(base).is_dir()):
-        say(f"{model}: its base model {base} is not here; to see it, name it: hyperfit playground BASE {model}")
+        say(_without_base(model, f"{base}: no such folder"))
         return None
     return base
+
+
+def _without_base(model: str, reason: str) -> str:
+    """The line that says why a run is shown alone."""
+    return f"{model}: shown without its base model ({reason}); to see it, name it: hyperfit playground BASE {model}"
+
+
+def _loaded(name: str, title: str, device: str | None) -> TransformersEngine:
+    """The engine of a model, with its citation index if it has one."""
+    has_index = find_checkpoint_file(name, INDEX_FILE) is not None
+    return load_engine(name, without_index=not has_index, device=device, model_id=title)
 
 
 def _title(name: str) -> str:

@@ -1,8 +1,10 @@
 """The page: a context, settings of decoding, and a column for each lane."""
 
+import hmac
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from html import escape
+from itertools import islice
 from typing import Any
 
 import gradio as gr
@@ -19,6 +21,7 @@ EXAMPLES_OF_EACH_SOURCE = 3
 MOST_NEW_TOKENS = 512
 MOST_CHARACTERS = 20_000
 _LABEL_CHARACTERS = 60
+_LOGIN = "the token is the password, with any name"
 GREEDY, SAMPLED = "greedy", "sampled"
 
 
@@ -77,28 +80,36 @@ def build_page(lanes: Sequence[Lane]) -> gr.Blocks:
     return page
 
 
-def serve(lanes: Sequence[Lane], host: str, port: int) -> None:
+def serve(lanes: Sequence[Lane], host: str, port: int, token: str | None = None) -> None:
     """Serve the page until Ctrl-C.
 
+    Args:
+        token: the password of the page; None for a page without.
     Raises:
         HyperfitError: the port is taken.
     """
     page = build_page(lanes)
     try:
-        address = launch(page, host, port)
-        print(f"{' | '.join(lane.title for lane in lanes)}\nopen {address} (Ctrl-C stops)", flush=True)
+        address = launch(page, host, port, token)
+        login = "" if token is None else f"; {_LOGIN}"
+        print(f"{' | '.join(lane.title for lane in lanes)}\nopen {address} (Ctrl-C stops{login})", flush=True)
         page.block_thread()
     finally:
         for engine in {lane.engine for lane in lanes}:
             engine.close()
 
 
-def launch(page: gr.Blocks, host: str, port: int) -> str:
+def launch(page: gr.Blocks, host: str, port: int, token: str | None = None) -> str:
     """Start the server in a thread; returns its address. Port 0 takes any that is free."""
+
+    def is_token(_: str, password: str) -> bool:
+        return hmac.compare_digest(password.encode(), (token or "").encode())
+
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True, share=False,
             ssr_mode=False, css=STYLE, theme=_theme(), footer_links=[], show_error=True,
+            auth=is_token if token else None, auth_message=_LOGIN,
         )  # fmt: skip
     except OSError as error:
         reason = str(error).strip().splitlines()[0].partition(". ")[0]
@@ -115,8 +126,8 @@ def example_contexts(lane: Lane) -> list[tuple[str, str]]:
             ids = plain_ids(tokenizer, passage.text)[:CONTEXT_TOKENS]
             found.append((passage.source, tokenizer.decode(ids)))
     if lane.sources is not None:
-        rows = " ".join(map(str, lane.sources.tokens[:20_000].tolist())).split(" -1")[:EXAMPLES_OF_EACH_SOURCE]
-        found += [("training set", tokenizer.decode([int(i) for i in row.split()][:CONTEXT_TOKENS])) for row in rows]
+        rows = islice(lane.sources.sequences(), EXAMPLES_OF_EACH_SOURCE)
+        found += [("training set", tokenizer.decode(row[:CONTEXT_TOKENS].tolist())) for row in rows]
     return [(f"{source}: {' '.join(text.split())[:_LABEL_CHARACTERS]}…", text) for source, text in found]
 
 

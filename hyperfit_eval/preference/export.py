@@ -4,16 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import HyperfitError
-from ..files import write_text
 from ..records import CONTEXT_TOKENS
-from .analysis import MAX_FAILED, annotator_rows, read_answers
+from .analysis import MAX_FAILED, annotator_rows
 from .store import Answer
-from .study import Study, read_study
+from .study import Study
 from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, outcome
 
 OUTCOMES = {ORIGINAL_BETTER: "original", EQUAL: "equal", MODEL_BETTER: "model"}
@@ -105,21 +103,6 @@ def dataset_files(study: Study, answers: Sequence[Answer], licence: str = UNKNOW
         size=_size(len(rows)),
     )
     return {"README.md": card, "data/annotations.jsonl": to_jsonl(rows)}
-
-
-def write_dataset(folder: Path, out: Path, licence: str = UNKNOWN_LICENCE) -> list[Path]:
-    """Write the dataset of the study in `folder` to `out`; returns the files.
-
-    Raises:
-        HyperfitError: no study, nothing annotated, or `out` holds something.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HyperfitError(f"{out}: not empty; give a new folder for the dataset")
-    study = read_study(folder)
-    contents = dataset_files(study, read_answers(folder, study), licence)
-    for name, text in contents.items():
-        write_text(out / name, text)
-    return [out / name for name in contents]
 
 
 def _no_formula(value: Any) -> Any:

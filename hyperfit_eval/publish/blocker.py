@@ -1,6 +1,5 @@
 """The citation blocker as a `custom_generate` repository of its own."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import jinja2
 from .. import __version__, engines
 from ..files import write_text
 from .card import check
-from .model import write_folder
-from .staging import CARD, describe
-from .upload import Destination, require_access, upload
+from .publishing import publish
+from .staging import CARD
+from .upload import Destination
 
 CODE = Path(engines.__file__).parent / "custom_generate" / "generate.py"
 
@@ -26,16 +25,7 @@ def push_blocker(
     Raises:
         HyperfitError: as `model.push_model`.
     """
-    if dry_run is not None:
-        write_folder(dry_run, lambda folder: _stage(destination.repo, folder))
-        say("\n".join([*describe(dry_run), f"Written to {dry_run}; nothing was uploaded."]))
-        return None
-    require_access(destination)
-    with tempfile.TemporaryDirectory(prefix="hyperfit-push-") as name:
-        _stage(destination.repo, Path(name))
-        address = upload(Path(name), destination, say)
-    say(f"Published: {address}")
-    return address
+    return publish(lambda folder: _stage(destination.repo, folder), destination, dry_run, say)
 
 
 def _stage(repo: str, folder: Path) -> None:

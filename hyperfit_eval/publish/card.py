@@ -1,10 +1,12 @@
 """The model card: metadata that the Hub understands, and what a reader has to know, from the run's own files."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jinja2
+import yaml
 
 from ..errors import HyperfitError
 from ..report.tables import markdown_table
@@ -21,6 +23,7 @@ UNNAMED = "a model that is not on the Hub"
 TAGS = ["hyperfitting", "text-generation"]
 DIGITS = 4
 """Of the numbers in the metadata."""
+_LICENCE = re.compile(r"[A-Za-z0-9.+-]+")
 _DESCRIBED = {"text-generation": "Open-ended continuation", "lm-eval": "lm-evaluation-harness"}
 
 
@@ -67,6 +70,7 @@ def base_of(model: str, given: str | None, licence: str | None) -> Base:
         name: data[name] for name in ("license", "license_name", "license_link") if isinstance(data.get(name), str)
     }
     if licence is not None and licence != terms.get("license"):
+        require_licence_id(licence)
         terms = {"license": licence}
     if "license" not in terms:
         raise HyperfitError(
@@ -74,6 +78,18 @@ def base_of(model: str, given: str | None, licence: str | None) -> Base:
             "and add --license ID"
         )
     return Base(None if base == "none" else base, terms, data.get("language"))
+
+
+def require_licence_id(licence: str) -> None:
+    """Raise unless this can be the id of a licence on the Hub.
+
+    Raises:
+        HyperfitError: with what an id looks like.
+    """
+    if not _LICENCE.fullmatch(licence):
+        raise HyperfitError(
+            f"--license {licence!r}: no licence id; expected one of the Hub, such as cc-by-4.0, or other"
+        )
 
 
 def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
@@ -87,7 +103,7 @@ def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
             return ModelCard.load(local, ignore_metadata_errors=True).data.to_dict()
         if base and ask:
             return ModelCard.load(base, ignore_metadata_errors=True).data.to_dict()
-    except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError, yaml.YAMLError) as error:
         raise HyperfitError(
             f"the card of {base or folder} cannot be read for its licence ({str(error).strip().splitlines()[0]}); "
             "add --license ID"
@@ -155,18 +171,27 @@ def sections(evaluations: list[Evaluation]) -> dict[str, str]:
     return {"results": _tables(evaluations), "memorization": _memorization(evaluations)}
 
 
-def check(path: Path) -> None:
-    """Raise when huggingface_hub cannot read the card back, numbers included.
+def load(path: Path, kind: Literal["model", "dataset"] = "model") -> Any:
+    """Read a card as huggingface_hub does, numbers included.
 
     Raises:
         HyperfitError: with what it says.
     """
-    from huggingface_hub import ModelCard
+    from huggingface_hub import DatasetCard, ModelCard
 
     try:
-        card = ModelCard.load(path)
-    except ValueError as error:
+        return (ModelCard if kind == "model" else DatasetCard).load(path)
+    except (ValueError, yaml.YAMLError) as error:
         raise HyperfitError(f"{path.name}: not a valid card ({str(error).splitlines()[0]})") from error
+
+
+def check(path: Path, kind: Literal["model", "dataset"] = "model") -> None:
+    """Raise when huggingface_hub cannot read the card back, or finds no licence or no text in it.
+
+    Raises:
+        HyperfitError: with what is wrong.
+    """
+    card = load(path, kind)
     if not isinstance(card.data.get("license"), str) or not card.text.strip():
         raise HyperfitError(f"{path.name}: not a valid card (no licence, or no text)")
 

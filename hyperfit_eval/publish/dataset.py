@@ -1,14 +1,17 @@
 """The annotations of a preference study as a dataset on the Hub."""
 
-import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ..errors import HyperfitError
-from ..preference.export import write_dataset
-from .model import write_folder
-from .staging import CARD, describe
-from .upload import Destination, require_access, upload
+from ..files import write_text
+from ..preference.analysis import read_answers
+from ..preference.export import dataset_files
+from ..preference.study import Study, read_study
+from . import card, privacy
+from .publishing import publish
+from .staging import CARD
+from .upload import Destination
 
 
 def push_dataset(
@@ -20,7 +23,8 @@ def push_dataset(
 ) -> str | None:
     """Publish the annotations of a study with a card; returns the dataset's address.
 
-    Annotators are numbers there. Their names and links, and the study's salt, stay in the study's folder.
+    Annotators are numbers there. Their names and links, and the study's salt, stay in the study's folder. A model
+    that is a folder is called by the folder's name.
 
     Args:
         study: folder of the study.
@@ -28,28 +32,49 @@ def push_dataset(
         license: of the texts, an id of the Hub.
         dry_run: write the repository to this folder, which must be empty or not there, and upload nothing.
     Raises:
-        HyperfitError: no study, nothing annotated, or as `upload`; nothing is uploaded before all of it is ready.
+        HyperfitError: no licence id, no study, nothing annotated, a path of this machine in it, or as `upload`;
+            nothing is uploaded before all of it is ready.
     """
-    if dry_run is not None:
-        write_folder(dry_run, lambda folder: _stage(study, folder, license))
-        say("\n".join([*describe(dry_run), f"Written to {dry_run}; nothing was uploaded."]))
-        return None
-    require_access(destination)
-    with tempfile.TemporaryDirectory(prefix="hyperfit-push-") as name:
-        folder = Path(name)
-        _stage(study, folder, license)
-        for line in describe(folder):
-            say(line)
-        address = upload(folder, destination, say)
-    say(f"Published: {address}")
-    return address
+    card.require_licence_id(license)
+    return publish(lambda folder: _stage(study, folder, license), destination, dry_run, say)
 
 
-def _stage(study: Path, folder: Path, license: str) -> None:
-    from huggingface_hub import DatasetCard
+def _stage(folder: Path, out: Path, license: str) -> None:
+    study = read_study(folder)
+    contents = dataset_files(_without_folders(study), read_answers(folder, study), license)
+    for name, text in contents.items():
+        write_text(out / name, text)
+    card.check(out / CARD, "dataset")
+    remedy = "name the models in the study, with `hyperfit pairs NAME=FILE ...`"
+    privacy.refuse_local_paths(out, str(folder.resolve()), remedy=remedy)
 
-    write_dataset(study, folder, license)
-    try:
-        DatasetCard.load(folder / CARD)
-    except ValueError as error:
-        raise HyperfitError(f"{CARD}: not a valid card ({str(error).splitlines()[0]})") from error
+
+def _without_folders(study: Study) -> Study:
+    """The study with `runs/my-run, greedy` called `my-run, greedy`."""
+    names = _published_names(study)
+    renamed = replace(
+        study,
+        pairs=[replace(pair, other=names.get(pair.other, pair.other)) for pair in study.pairs],
+        models={names[name]: made for name, made in study.models.items()},
+    )
+    # The card names the study that preference.json names.
+    vars(renamed)["fingerprint"] = study.fingerprint
+    return renamed
+
+
+def _published_names(study: Study) -> dict[str, str]:
+    """By model, its name with no more of a folder's path than tells it from the others.
+
+    A name like USER/NAME of which there is no folder here is taken for a model of the Hub, and stays.
+    """
+    tails: dict[str, list[str]] = {}
+    for name, made in study.models.items():
+        model = str(made.get("model", ""))
+        is_folder = name.startswith(model) and not privacy.is_hub_id(model)
+        parts, rest = (Path(model).parts, name[len(model) :]) if is_folder else ((name,), "")
+        tails[name] = ["/".join(parts[start:]) + rest for start in reversed(range(len(parts)))]
+    names = {}
+    for name, own in tails.items():
+        others = [f"/{other[-1]}" for key, other in tails.items() if key != name and other]
+        names[name] = next((tail for tail in own if not any(other.endswith(f"/{tail}") for other in others)), name)
+    return names

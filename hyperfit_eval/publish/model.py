@@ -1,14 +1,13 @@
 """Publish a run: `hyperfit push`, and what --push_to_hub of the training script calls."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..errors import HyperfitError
 from . import card
-from .staging import Push, describe, stage
-from .upload import Destination, require_access, upload
+from .publishing import publish
+from .staging import Push, stage
+from .upload import Destination, require_access
 
 
 def push_model(
@@ -24,47 +23,13 @@ def push_model(
     Raises:
         HyperfitError: whatever `stage` and `upload` refuse; nothing is uploaded before all of it is ready.
     """
-    if dry_run is not None:
-        write_folder(dry_run, lambda folder: stage(push, folder))
-        _describe(dry_run, say)
-        say(f"Written to {dry_run}; nothing was uploaded.")
-        return None
-    require_access(destination)
-    with tempfile.TemporaryDirectory(prefix="hyperfit-push-") as name:
-        folder = Path(name)
-        stage(push, folder, link=True)
-        _describe(folder, say)
-        if push.include_index:
+
+    def fill(folder: Path) -> None:
+        stage(push, folder, link=dry_run is None)
+        if push.include_index and dry_run is None:
             say("The citation index holds the training passages as token ids; --no-index leaves it out.")
-        address = upload(folder, destination, say)
-    say(f"Published: {address}")
-    return address
 
-
-def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
-    """Let `fill` write into a folder that takes its name only when all of it is there.
-
-    Raises:
-        HyperfitError: the folder is a file, holds something, or cannot be written.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise HyperfitError(f"--dry-run {folder}: not an empty folder; give another")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-            whole = Path(name) / folder.name
-            whole.mkdir()
-            fill(whole)
-            if folder.exists():
-                folder.rmdir()
-            whole.rename(folder)
-    except OSError as error:
-        raise HyperfitError(f"--dry-run {folder}: cannot be written ({error.strerror or error})") from error
-
-
-def _describe(folder: Path, say: Callable[[str], None]) -> None:
-    for line in describe(folder):
-        say(line)
+    return publish(fill, destination, dry_run, say)
 
 
 def require_pushable(model: str, repo: str | None, private: bool, revision: str | None) -> None:

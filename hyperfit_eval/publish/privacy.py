@@ -53,9 +53,11 @@ def without_paths(value: Any, replacements: Mapping[str, str | None]) -> Any:
     return _INSIDE.sub(lambda found: Path(found[0]).name if Path(found[0]).exists() else found[0], value)
 
 
-def refuse_local_paths(folder: Path, *others: str) -> None:
+def refuse_local_paths(folder: Path, *others: str, remedy: str = "remove it from the run's file") -> None:
     """Raise when a text file in `folder` names the home folder, the working folder or one of `others`.
 
+    Args:
+        remedy: what the error tells to do.
     Raises:
         HyperfitError: with file and path.
     """
@@ -69,6 +71,4 @@ def refuse_local_paths(folder: Path, *others: str) -> None:
         for path in paths:
             # As it stands in text, and as JSON writes it; not as the beginning of a longer name.
             if re.search(rf"(?<![\w.])(?:{re.escape(path)}|{re.escape(json.dumps(path)[1:-1])})(?![\w-])", text):
-                raise HyperfitError(
-                    f"{file.relative_to(folder)}: names {path}, a path of this machine; remove it from the run's file"
-                )
+                raise HyperfitError(f"{file.relative_to(folder)}: names {path}, a path of this machine; {remedy}")

@@ -61,11 +61,10 @@ class Rerun:
 
     @cached_property
     def training(self) -> TrainingSet | None:
-        """The training blocks as the index holds them, in order, each closed by a separator."""
+        """The training blocks as the index holds them, in order."""
         if not (self.folder / INDEX).exists():
             return None
-        tokens = np.asarray(self.index.tokens, dtype=np.int64)
-        rows = [row[:-1] for row in np.split(tokens, np.flatnonzero(tokens < 0) + 1)[:-1]]
+        rows = [row.astype(np.int64) for row in self.index.sequences()]
         texts = [self.tokenizer.decode(row.tolist(), clean_up_tokenization_spaces=False) for row in rows]
         fingerprint = files.fingerprint(sorted(row.astype("<i8").tobytes() for row in rows))
         return TrainingSet(rows, texts, tokenizer_fingerprint(self.tokenizer), fingerprint)

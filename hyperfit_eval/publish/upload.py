@@ -2,21 +2,29 @@
 
 import fnmatch
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import HyperfitError
+from .results import FILE
+from .staging import COPIED, EVAL_RESULTS
 
 REPLACED = {
     "model": (
-        "*.safetensors", "*.safetensors.index.json", "*.bin",
-        "results.json", "training_block*.jsonl", ".eval_results/hyperfit.yaml",
+        *COPIED,
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "*.bin",
+        "training_block*.jsonl",
+        FILE,
+        EVAL_RESULTS,
     ),
     "dataset": ("data/*",),
-}  # fmt: skip
-"""Files of an earlier push that are removed unless this one has them: beside new weights, old ones would be loaded."""
+}
+"""Files of an earlier push that are removed unless this one has them: old weights, or old parts of a tokenizer, would
+be loaded beside new ones."""
 CONTENT = {"model": ("*.safetensors", "*.bin"), "dataset": ("*.jsonl", "*.json", "*.csv", "*.parquet", "*.arrow")}
 MARKS = {"model": {"run.json", "custom_generate/generate.py"}, "dataset": {"data/annotations.jsonl"}}
 """A repository with such content and none of these was not made here."""
@@ -83,14 +91,24 @@ def upload(folder: Path, destination: Destination, say: Callable[[str], None] = 
     attempt = _Attempts(destination, say)
     repo, kind = destination.repo, destination.repo_type
     attempt(lambda: api.create_repo(repo, repo_type=kind, private=destination.private or None, exist_ok=True))
-    revision, pull_request = _revision(api, attempt, destination)
+    brings = _has_content((path.name for path in folder.rglob("*")), destination.repo_type)
+    revision, pull_request = _revision(api, attempt, destination, brings)
     # What is committed is decided anew at each try: after a lost answer there is nothing left to commit.
     info = attempt(lambda: _commit(api, folder, destination, revision))
     return pull_request or str(info.commit_url)
 
 
-def _revision(api: Any, attempt: "_Attempts", destination: Destination) -> tuple[str, str | None]:
-    """The branch to commit to, after checking what is there; for a pull request its branch and address."""
+def _has_content(names: Iterable[str], kind: str) -> bool:
+    """Whether files of these names hold weights, or rows of a dataset."""
+    return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in CONTENT[kind])
+
+
+def _revision(api: Any, attempt: "_Attempts", destination: Destination, brings: bool) -> tuple[str, str | None]:
+    """The branch to commit to, after checking what is there; for a pull request its branch and address.
+
+    Args:
+        brings: whether the push has weights, or rows, in place of those that are there.
+    """
     repo, kind, revision = destination.repo, destination.repo_type, destination.revision or "main"
     info = attempt(lambda: api.repo_info(repo, repo_type=kind))
     if destination.private and info.private is False:
@@ -108,10 +126,10 @@ def _revision(api: Any, attempt: "_Attempts", destination: Destination) -> tuple
     if destination.revision and not revision.startswith("refs/"):
         attempt(lambda: api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True))
     names = set(attempt(lambda: api.list_repo_files(repo, revision=revision, repo_type=kind)))
-    if any(fnmatch.filter(names, pattern) for pattern in CONTENT[kind]) and not names & MARKS[kind]:
+    if _has_content(names, kind) and not (brings and names & MARKS[kind]):
+        what = "that was not pushed by this program" if brings else "that this push would take the place of"
         raise HyperfitError(
-            f"{repo} ({revision}) holds a {kind} that was not pushed by this program; give another --repo or "
-            "--revision, or add --create-pr"
+            f"{repo} ({revision}) holds a {kind} {what}; give another --repo or --revision, or add --create-pr"
         )
     return revision, None
 

@@ -119,11 +119,9 @@ def _folder(source: str, revision: str | None) -> Path:
 
 def _stated(path: Path, evaluations: list[Evaluation]) -> tuple[dict[tuple[str, str], float], list[Checked]]:
     """The numbers in the card's metadata, and the places where the card contradicts results.json."""
-    from huggingface_hub import ModelCard
-
     if not path.exists():
         raise HyperfitError(f"{path}: no model card")
-    loaded = ModelCard.load(path)
+    loaded = card.load(path)
     entries = loaded.data.eval_results or []
     stated = {(str(entry.dataset_config), entry.metric_type): float(entry.metric_value) for entry in entries}
     measured = {(e.title, n.metric): n.value for e in evaluations for n in e.numbers}

@@ -54,9 +54,7 @@ def marked_pieces(
 
 def source_text(tokenizer: Any, index: CitationIndex, sequence: int, offset: int, length: int) -> str:
     """`…before [copied] after…` of a copied run in the training set."""
-    ends = np.flatnonzero(index.tokens == -1)
-    first = 0 if sequence == 0 else int(ends[sequence - 1]) + 1
-    row = index.tokens[first : int(ends[sequence])].tolist()
+    row = index.sequence(sequence).tolist()
     cuts = (max(0, offset - AROUND_TOKENS), offset, offset + length, offset + length + AROUND_TOKENS)
     before, copied, after = (tokenizer.decode(row[a:b]) for a, b in pairwise(cuts))
     return f"…{before} [{copied.strip()}]{after}…"

@@ -65,14 +65,11 @@ def training_prefixes(index: CitationIndex, count: int = PREFIXES, tokens: int =
     Args:
         tokens: of a prefix; fewer where a sequence is shorter than twice that.
     """
-    ends = np.flatnonzero(index.tokens < 0)
-    starts = np.r_[0, ends[:-1] + 1]
-    long_enough = np.flatnonzero(ends - starts > 2 * index.ngram)
-    if not len(long_enough):
-        long_enough = np.arange(len(ends))
-    chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, count).astype(int))]
-    pairs = [(int(starts[number]), int(ends[number])) for number in chosen]
-    return [index.tokens[start : start + max(1, min(tokens, (end - start) // 2))].tolist() for start, end in pairs]
+    lengths = [len(row) for row in index.sequences()]
+    long_enough = [number for number, length in enumerate(lengths) if length > 2 * index.ngram] or range(len(lengths))
+    places = np.unique(np.linspace(0, len(long_enough) - 1, count).astype(int))
+    rows = [index.sequence(long_enough[place]) for place in places]
+    return [row[: max(1, min(tokens, len(row) // 2))].tolist() for row in rows]
 
 
 def recited(index: CitationIndex, generated: Sequence[int]) -> bool:
