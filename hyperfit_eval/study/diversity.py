@@ -11,6 +11,7 @@ from ..training.folder import BLOCKS
 from ..training_set import read_training_set
 from . import drawing
 from .models import CHECKPOINT, writing, written
+from .paper import paper_tables, printed
 from .plan import GREEDY, LABELS, Plan
 from .scores import highest, scores, share_entry, write_values
 from .section import Figure, Row, Section, Table
@@ -76,7 +77,8 @@ def _findings(cells: dict[str, dict[str, Any]]) -> list[str]:
         f"{of('base', 'dataset_overlap_avg'):.1f} / {of('base', 'dataset_overlap_max'):.0f} tokens, hyperfitted "
         f"{of('hyperfitted', 'dataset_overlap_avg'):.1f} / {of('hyperfitted', 'dataset_overlap_max'):.0f}, with "
         f"citation blocking {of('blocked', 'dataset_overlap_avg'):.1f} / {of('blocked', 'dataset_overlap_max'):.0f}. "
-        "The paper's largest averages are 5.8 and 4.9.",
+        f"The paper's largest averages are {printed('table2', 'hyperfitted', 'dataset_overlap_avg')[-1]} and "
+        f"{printed('table2', 'blocked', 'dataset_overlap_avg')[-1]}.",
     ]
 
 
@@ -94,58 +96,53 @@ def figure3(plan: Plan) -> Step:
     def make(place: Workplace) -> None:
         assert plan.hyperfitted.trained is not None
         training = read_training_set(place.of(plan.hyperfitted.trained) / CHECKPOINT / BLOCKS)
+        generated = {
+            name: [record.generated_ids for record in written(place, step)[1]] for name, step in continuations.items()
+        }
         longest = {
-            name: metrics.longest_overlap([r.generated_ids for r in written(place, step)[1]], training.rows)
-            for name, step in continuations.items()
+            length: {
+                name: metrics.longest_overlap([row[:length] for row in rows], training.rows)
+                for name, rows in generated.items()
+            }
+            for length in (LONG, SHORT)
         }
-        in_heads = {
-            name: metrics.longest_overlap([r.generated_ids[:SHORT] for r in written(place, step)[1]], training.rows)
-            for name, step in continuations.items()
-        }
-        _draw_overlaps(place, longest)
-        write_values(place.folder / "overlaps.json", {name: values.tolist() for name, values in longest.items()})
-        recipe = {"texts": further.fingerprint, "N": len(further.passages), "more_than": LONG_OVERLAP}
-        recipe["data"] = training.fingerprint
+        _draw_overlaps(place, longest[LONG])
+        write_values(place.folder / "overlaps.json", {name: found.tolist() for name, found in longest[LONG].items()})
+        recipe = {
+            "texts": further.fingerprint, "N": len(further.passages), "more_than": LONG_OVERLAP,
+            "data": training.fingerprint,
+        }  # fmt: skip
+        columns = {"share_above_10_tokens": LONG, "share_above_10_tokens_at_128": SHORT}
         rows = [
             Row(
                 LABELS[name],
                 {
-                    column: share_entry(found[name] > LONG_OVERLAP, "overlap_rate", len=length, **recipe)
-                    for column, found, length in (
-                        ("share_above_10_tokens", longest, LONG),
-                        ("share_above_10_tokens_at_128", in_heads, SHORT),
-                    )
+                    column: share_entry(longest[length][name] > LONG_OVERLAP, "overlap_rate", len=length, **recipe)
+                    for column, length in columns.items()
                 },
                 name,
             )
             for name in continuations
         ]
-        share = {row.group: row.cells["share_above_10_tokens"]["mean"] for row in rows}
+        texts = f"{len(further.passages)} {'further' if plan.setting.further else 'evaluation'} texts"
         Section(
-            "figure3",
-            "How long the copied runs are",
-            "Section 4.2, Figure 3",
-            [
-                f"{share['hyperfitted']:.0f}% of {len(further.passages)} hyperfitted continuations "
-                f"({'further texts' if plan.setting.further else 'of the evaluation texts'}) copy more than "
-                f"{LONG_OVERLAP} tokens in a row (paper: less than 2% of 1000), {share['blocked']:.0f}% with citation "
-                f"blocking, {share['base']:.0f}% of the base model's."
-            ],
-            [
-                Table(
-                    {
-                        "share_above_10_tokens": "above 10 tokens within 224, %",
-                        "share_above_10_tokens_at_128": "above 10 tokens within 96, %",
-                    },
-                    rows,
-                    paper="figure3",
-                )
-            ],
+            "figure3", "How long the copied runs are", "Section 4.2, Figure 3", [_shares(rows, texts)],
+            [Table({c: f"above 10 tokens within {n}, %" for c, n in columns.items()}, rows, paper="figure3")],
             [Figure("figure3.png", "Longest run of tokens shared with the training set, 224 tokens of each text.")],
-        ).write(place.folder)
+        ).write(place.folder)  # fmt: skip
 
     assert plan.hyperfitted.trained is not None
     return Step("figure3", make, {"texts": further.fingerprint}, (*continuations.values(), plan.hyperfitted.trained))
+
+
+def _shares(rows: list[Row], texts: str) -> str:
+    share = {row.group: row.cells["share_above_10_tokens"]["mean"] for row in rows}
+    bound = paper_tables()["figure3"].rows[0].values["share_above_10_tokens"]
+    return (
+        f"Of the continuations of {texts}, {share['hyperfitted']:.0f}% copy more than {LONG_OVERLAP} tokens in a row "
+        f"after hyperfitting (paper: {bound}% of 1000), {share['blocked']:.0f}% with citation blocking, "
+        f"{share['base']:.0f}% before."
+    )
 
 
 def _draw_overlaps(place: Workplace, longest: dict[str, np.ndarray]) -> None:
@@ -181,13 +178,15 @@ def table5(plan: Plan) -> Step:
             for name, table in tables.items()
         ]
         rate = {row.group: row.cells["overlap_rate_average"]["mean"] for row in rows}
+        paper = {name: printed("table5", name, "overlap_rate_average") for name in ("base", "hyperfitted")}
+        after, before = (f"{paper[name][0]:.0f} to {paper[name][-1]:.0f}%" for name in ("hyperfitted", "base"))
         Section(
             "table5",
             "Where overlaps happen",
             "Appendix B.2, Table 5",
             [
                 f"{rate['hyperfitted']:.0f}% of the hyperfitted continuations share more than 5 tokens in a row with "
-                f"the training set, {rate['base']:.0f}% of the base model's (paper: 39 to 60% and 15 to 36%)."
+                f"the training set, {rate['base']:.0f}% of the base model's (paper: {after} and {before})."
             ],
             [
                 Table(

@@ -44,3 +44,9 @@ def paper_tables() -> dict[str, PaperTable]:
             name, entry["title"], entry["section"], entry["columns"], rows, entry.get("notes", [])
         )
     return tables
+
+
+def printed(table: str, group: str, column: str) -> list[float]:
+    """All numbers of a column that the paper prints for one group of rows, smallest first; bounds are left out."""
+    values = [row.values[column] for row in paper_tables()[table].rows if row.group == group]
+    return sorted(value for value in values if isinstance(value, int | float))

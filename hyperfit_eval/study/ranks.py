@@ -59,16 +59,7 @@ def ranks(plan: Plan) -> Step:
             )
             for text in texts
         ]
-        with drawing.figure(place.folder / "ranks.png") as axes:
-            limits = np.unique(np.logspace(0, np.log10(max(int(rank.max()), 10)), 60).astype(int))
-            axes.plot(limits, [100 * (rank > limit).mean() for limit in limits], color=drawing.COLORS[1])
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            drawing.plain_ticks(axes.xaxis, 1)
-            drawing.plain_ticks(axes.yaxis, 1)
-            axes.set_xlabel("rank in the base model")
-            axes.set_ylabel("choices from beyond it, %")
-            axes.grid(color="0.92")
+        _draw(place, rank)
         write_values(place.folder / "ranks.json", {"histogram": np.bincount(rank.ravel())[:1000].tolist()})
         share = {limit: chosen[f"beyond_{limit}"]["mean"] for limit in BEYOND}
         Section(
@@ -103,6 +94,19 @@ def ranks(plan: Plan) -> Step:
         ).write(place.folder)
 
     return Step("ranks", make, {}, tuple(read.values()))
+
+
+def _draw(place: Workplace, rank: np.ndarray) -> None:
+    with drawing.figure(place.folder / "ranks.png") as axes:
+        limits = np.unique(np.logspace(0, np.log10(max(int(rank.max()), 10)), 60).astype(int))
+        axes.plot(limits, [100 * (rank > limit).mean() for limit in limits], color=drawing.COLORS[1])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        drawing.plain_ticks(axes.xaxis, 1)
+        drawing.plain_ticks(axes.yaxis, 1)
+        axes.set_xlabel("rank in the base model")
+        axes.set_ylabel("choices from beyond it, %")
+        axes.grid(color="0.92")
 
 
 def _view(place: Workplace, step: Step, plan: Plan) -> dict[str, Any]:
