@@ -170,3 +170,10 @@ def test_a_study_on_the_hub(steps, tmp_path, monkeypatch):
     assert {row.name for row in rows} == {"datasets/ada/study/base", "datasets/ada/study/hyperfitted"}
     here = rows_of(steps)
     assert {(row.called, blocked(row)): row.numbers for row in rows} == {key: one.numbers for key, one in here.items()}
+
+
+def test_the_judgements_that_a_study_keeps_are_results_too(steps):
+    root = steps.parent
+    assert [source.path for source in find([str(root)])[0]] == [root]
+    (root / "preference.json").write_text("{}")
+    assert [source.path for source in find([str(root)])[0]] == [root, root / "preference.json"]

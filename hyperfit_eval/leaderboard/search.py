@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HyperfitError
+from ..preference.analysis import PREFERENCE_FILE
 
 SCORES = Path("steps") / "score"
 """In a study's folder, what each of its models got."""
@@ -78,12 +79,14 @@ def _shown(file: Path, root: Path, what: str) -> str:
 
 
 def _search(folder: Path) -> Iterator[Path]:
-    """Result files below a folder in the order of their names; a study's folder is one result."""
+    """Result files below a folder in the order of their names; a study's steps are one result, of its folder."""
     for place, folders, names in os.walk(folder):
         here = Path(place)
         if (here / SCORES).is_dir():
             folders.clear()
             yield here
+            if (here / PREFERENCE_FILE).is_file():  # `hyperfit reproduce --preference` left it
+                yield here / PREFERENCE_FILE
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in sorted(names) if name.endswith(".json") and _may_be_results(here / name))
