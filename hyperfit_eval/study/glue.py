@@ -168,7 +168,7 @@ def stratified(
 
 
 def _clear_changes(rows: list[Row], columns: dict[str, str]) -> str:
-    """How many metrics moved by more than their intervals, zero-shot and few-shot together."""
+    """How many metrics changed: the interval of the difference leaves out 0; zero-shot and few-shot together."""
     moved, count = [], 0
     by_label = {row.group: row for row in rows}
     for way, name in (("0S", "zero-shot"), ("FS", "few-shot")):
@@ -180,5 +180,6 @@ def _clear_changes(rows: list[Row], columns: dict[str, str]) -> str:
                 if change(*pair).side:
                     moved.append(f"{title} {name} {pair[0]['mean']:.3f} -> {pair[1]['mean']:.3f}")
     return (
-        f"{len(moved)} of {count} numbers moved by more than their intervals{': ' if moved else ''}{'; '.join(moved)}."
+        f"{len(moved)} of {count} numbers changed by more than chance (95%, each for itself)"
+        f"{': ' if moved else ''}{'; '.join(moved)}."
     )

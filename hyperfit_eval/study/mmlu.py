@@ -50,7 +50,7 @@ def table7(plan: Plan) -> Step:
             ],
             [
                 Table(
-                    {"question_perplexity": "question perplexity", **{f"mmlu_{k}_shot": f"{k} shots" for k in SHOTS}},
+                    {"question_perplexity": "question perplexity", **{f"mmlu_{k}_shot": _counted(k) for k in SHOTS}},
                     rows, f"{questions_of(plan)} {PERPLEXITY}", "table7",
                 )
             ],
@@ -109,9 +109,13 @@ def _small(entry: dict[str, Any]) -> list[str]:
     return [f"Guessing gives 25%; the base model has {entry['mean']:.1f}%."]
 
 
+def _counted(shots: int) -> str:
+    return f"{shots} shot{'' if shots == 1 else 's'}"
+
+
 def _cut(results: dict[int, dict[str, Any]]) -> list[str]:
     cut = {shots: 100 * result["cut"] / result["questions"] for shots, result in results.items() if result["cut"]}
     if not cut:
         return []
-    shares = ", ".join(f"{share:.0f}% at {shots} shots" for shots, share in cut.items())
+    shares = ", ".join(f"{share:.0f}% at {_counted(shots)}" for shots, share in cut.items())
     return [f"Prompts too long for the model, which lose their beginning: {shares}."]

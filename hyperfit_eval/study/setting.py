@@ -106,7 +106,7 @@ def demo_setting(quick: bool = False) -> Setting:
     """The shipped model, corpus and texts, in sizes for two CPU cores: under an hour, or ten minutes if `quick`."""
     texts = demo_texts()
     if quick:
-        texts = TextSet(texts.passages[:30], texts.dropped, texts.origins)
+        texts = TextSet(texts.passages[:24], texts.dropped, texts.origins)
     return Setting(
         model=str(demo_model_dir()),
         corpus=str(demo_corpus_path()),

@@ -58,10 +58,12 @@ class Measured:
 
     def cell(self, section: str, group: str, column: str) -> dict[str, Any]:
         """The entry of the first row of a group that has it."""
+        column_name, alone = column.replace("_", " "), False
         for _, of, cells in self.rows(section):
             if of == group and "mean" in cells.get(column, {}):
                 return cells[column]
-        raise NotMeasured(f"{section} has no {column.replace('_', ' ')} of {group}")
+            alone |= of == group and "value" in cells.get(column, {})
+        raise NotMeasured(f"{section} has {'no interval of' if alone else 'no'} {column_name} of {group}")
 
     def interval(self, section: str, group: str, column: str) -> Interval:
         """The same as an interval."""
