@@ -158,6 +158,8 @@ def _facts(setting: Setting, made: Sequence[Mapping[str, Any]]) -> dict[str, str
         for name, version in body["versions"].items():
             used.setdefault(name, set()).add(version)
     devices = sorted({body["device"] for body in made})
+    # All other tables are of the first one.
+    seeds = setting.seeds if any(body["name"] == "seeds" for body in made) else setting.seeds[:1]
     questions = "all" if setting.limit is None else f"{setting.limit} of each subject of MMLU"
     return {
         "model": setting.title or (Path(setting.model).name if Path(setting.model).is_dir() else setting.model),
@@ -169,6 +171,6 @@ def _facts(setting: Setting, made: Sequence[Mapping[str, Any]]) -> dict[str, str
         "writing and answering": f"{setting.dtype} on {' and '.join(devices) or 'nothing yet'}, sampled "
         f"{setting.batch_size} texts at a time",
         "questions": questions,
-        "seeds": ", ".join(map(str, setting.seeds)),
+        "seeds": ", ".join(map(str, seeds)),
         "versions": ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in used.items()) or "none yet",
     }

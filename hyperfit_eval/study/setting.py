@@ -72,7 +72,8 @@ class Setting:
     @property
     def corpus_name(self) -> str:
         """What the report calls the corpus: the title, or the name of a file or folder, or the Hub id."""
-        return self.corpus_title or (Path(self.corpus).name if Path(self.corpus).exists() else self.corpus)
+        path = Path(self.corpus)
+        return self.corpus_title or (path.name if path.is_file() or path.is_absolute() else self.corpus)
 
     @cached_property
     def all_texts(self) -> TextSet:
