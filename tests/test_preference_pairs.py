@@ -156,6 +156,11 @@ BAD = [
     ([invented.run(), invented.run("b", 3)], {}, "1 contexts are in one of base and b only, such as 'fiction-03'"),
     ([invented.run(), ("b", *invented.run()[1:])], {}, "base and b: the same continuations under two names"),
     ([invented.run(sources=("all",))], {}, "source 'all': the name stands for all sources together; rename it"),
+    (
+        [invented.run(sources=("at_256",))],
+        {},
+        "source 'at_256': the name stands for all sources at 256 tokens; rename it",
+    ),
     ([invented.run(sources=("average",))], {}, "source 'average': the name stands for the mean over the sources; re"),
     ([change(invented.run(), original_ids=[])], {}, "base: 'fiction-00' has no original continuation; leave"),
     ([change(invented.run(), original_text=" \n")], {"scenarios": [256]}, "has no original continuation: its text"),

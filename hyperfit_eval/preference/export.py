@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from .. import __version__
@@ -67,17 +68,23 @@ def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def dataset_files(study: Study, answers: Sequence[Answer], licence: str = UNKNOWN_LICENCE) -> dict[str, str]:
+def dataset_files(
+    study: Study,
+    answers: Sequence[Answer],
+    licence: str = UNKNOWN_LICENCE,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """The files of a Hub dataset: annotations and a card, by path.
 
     Args:
         licence: of the texts; the originals keep the licences of the datasets that they come from.
+        names: what models are called there, where it is not their name in the study.
     Raises:
         HyperfitError: nothing was annotated yet.
     """
     import jinja2
 
-    rows = list(annotation_rows(study, answers))
+    rows = [row | {"model": names.get(row["model"], row["model"])} for row in annotation_rows(study, answers)]
     judged = [row for row in rows if not row["attention_check"]]
     if not judged:
         raise HyperfitError("nothing was annotated yet, so there is no dataset")
@@ -91,6 +98,7 @@ def dataset_files(study: Study, answers: Sequence[Answer], licence: str = UNKNOW
         licence=licence,
         unknown=licence == UNKNOWN_LICENCE,
         study=study,
+        models={names.get(name, name): made for name, made in study.models.items()},
         annotations=len(judged),
         checks=len(rows) - len(judged),
         annotators=len({row["annotator"] for row in rows}),

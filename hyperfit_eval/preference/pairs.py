@@ -204,9 +204,12 @@ def _contexts(records: Sequence[Continuation], per_source: int | None, generator
     by_source: dict[str, list[str]] = {}
     for record in records:
         by_source.setdefault(record.source, []).append(record.id)
-    for name, meaning in ((ALL, "all sources together"), (AVERAGE, "the mean over the sources")):
-        if name in by_source:
-            raise HyperfitError(f"source '{name}': the name stands for {meaning}; rename it")
+    taken = {ALL: "all sources together", AVERAGE: "the mean over the sources"}
+    # Of preference_at_256 and preference_SOURCE, columns of Tables 1 and 4.
+    taken |= {f"at_{scenario}": f"all sources at {scenario} tokens" for scenario in SCENARIOS}
+    for name in by_source:
+        if name in taken:
+            raise HyperfitError(f"source '{name}': the name stands for {taken[name]}; rename it")
     if per_source is None:
         return {record.id for record in records}
     for source, ids in by_source.items():

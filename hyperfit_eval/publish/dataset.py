@@ -1,7 +1,6 @@
 """The annotations of a preference study as a dataset on the Hub."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from ..files import write_text
@@ -41,7 +40,7 @@ def push_dataset(
 
 def _stage(folder: Path, out: Path, license: str) -> None:
     study = read_study(folder)
-    contents = dataset_files(_without_folders(study), read_answers(folder, study), license)
+    contents = dataset_files(study, read_answers(folder, study), license, _published_names(study))
     for name, text in contents.items():
         write_text(out / name, text)
     card.check(out / CARD, "dataset")
@@ -49,21 +48,8 @@ def _stage(folder: Path, out: Path, license: str) -> None:
     privacy.refuse_local_paths(out, str(folder.resolve()), remedy=remedy)
 
 
-def _without_folders(study: Study) -> Study:
-    """The study with `runs/my-run, greedy` called `my-run, greedy`."""
-    names = _published_names(study)
-    renamed = replace(
-        study,
-        pairs=[replace(pair, other=names.get(pair.other, pair.other)) for pair in study.pairs],
-        models={names[name]: made for name, made in study.models.items()},
-    )
-    # The card names the study that preference.json names.
-    vars(renamed)["fingerprint"] = study.fingerprint
-    return renamed
-
-
 def _published_names(study: Study) -> dict[str, str]:
-    """By model, its name with no more of a folder's path than tells it from the others.
+    """By model, its name with no more of a folder's path than tells it from the others: `my-run, greedy`.
 
     A name like USER/NAME of which there is no folder here is taken for a model of the Hub, and stays.
     """
