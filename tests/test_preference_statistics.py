@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import numpy as np
 import preference_study as invented
@@ -297,14 +298,15 @@ def annotated(tmp_path):
     folder = tmp_path / "study"
     study = invented.written(folder, contexts=6, sources=("fiction", "news"), check_rate=0.15, annotations=4)
     store = Store(folder, study)
-    generator = np.random.default_rng(0)
     pairs = study.by_id
     for number in range(4):
         person = store.annotator(store.add_annotator(f"person {number}")).id
         while identifier := store.next(person).pair:
             pair = pairs[identifier]
             model = {"base": 0.1, "hyper": 0.6, "shuffled": 0.0}[pair.other] if number else 0.5
-            outcome = "model" if generator.random() < model else "original"
+            # The store draws in another order each time: an answer may depend on person and pair alone.
+            chance = random.Random(f"{number} {pair.other} {pair.context} {pair.scenario}").random()
+            outcome = "model" if chance < model else "original"
             store.answer(person, identifier, invented.choice_of(pair, outcome), seconds=1.0)
     store.close()
     return folder
