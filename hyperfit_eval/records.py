@@ -1,6 +1,6 @@
 """Continuation records: what generation writes and metrics read (docs/formats.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Generation:
     texts: str = ""
     """Fingerprint of the evaluation texts."""
     versions: dict[str, str] = field(default_factory=dict)
+
+
+def generated_fingerprint(continuations: Iterable[Continuation]) -> str:
+    """Of the generated ids in the order of the records: whether two files hold what one run wrote."""
+    return files.fingerprint_ids(record.generated_ids for record in continuations)
 
 
 def write_continuations(path: str | Path, generation: Generation, continuations: Sequence[Continuation]) -> None:

@@ -16,7 +16,7 @@ from ..records import Generation, read_continuations
 from ..study.section import Row as SectionRow
 from ..study.section import Section, read_section
 from ..study.steps import KIND as STEP
-from ..study.steps import MARKER
+from ..study.steps import MARKER, unchanged
 from ..study.steps import VERSION as STEP_VERSION
 from .search import SCORES, Source
 
@@ -67,7 +67,7 @@ def read_rows(source: Source) -> list[Row]:
     """
     try:
         rows = list(_study(source) if source.path.is_dir() else _file(source))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         if isinstance(error, HyperfitError):
             raise
         raise HyperfitError(f"damaged, or of another version ({type(error).__name__}: {error})") from error
@@ -181,22 +181,13 @@ def _study(source: Source) -> Iterator[Row]:
 def _current(steps: Path) -> dict[str, dict[str, str | None]]:
     """Steps whose results are of those that are there now: by name, which results of which steps they were made from.
 
-    By the rule of `study.steps.done`: a step is out of date if one that it needs was done again since, or is out of
-    date itself; one whose needed steps were deleted is not. Only the study knows which settings it has now.
+    Only the study knows which settings it has now.
     """
     # Not .partial: what is in it is not finished.
     paths = {path.parent.relative_to(steps).as_posix(): path for path in steps.glob(f"[!.]*/**/{MARKER}")}
-    marks = {name: files.read_json(path, STEP, STEP_VERSION) for name, path in paths.items()}
-    results = {name: mark.get("result", "") for name, mark in marks.items()}  # earlier versions named none
-    current = {name: mark["needs"] for name, mark in marks.items()}
-
-    def outdated(needed: str, result: str | None) -> bool:
-        return needed in results and (needed not in current or results[needed] != result)
-
-    while stale := [name for name, needs in current.items() if any(outdated(*one) for one in needs.items())]:
-        for name in stale:
-            del current[name]
-    return current
+    # The first version named no results.
+    marks = {name: {"result": ""} | files.read_json(path, STEP, STEP_VERSION) for name, path in paths.items()}
+    return {name: mark["needs"] for name, mark in marks.items() if unchanged(mark, marks.get)}
 
 
 def _study_numbers(sections: Mapping[str, Section], model: str) -> dict[str, Number]:

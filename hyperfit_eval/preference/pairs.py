@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import HyperfitError
 from ..metrics.measure import SCENARIOS, TTR_WINDOW
 from ..metrics.repetition import type_token_ratio
-from ..records import Continuation, Generation, read_continuations
+from ..records import Continuation, Generation, generated_fingerprint, read_continuations
 from .study import ALL, AVERAGE, ORIGINAL, SHUFFLED, Pair, Study
 
 ANNOTATIONS = 3
@@ -122,7 +122,9 @@ def make_study(
     wanted = round(check_rate / (1 - check_rate) * len(pairs))
     pairs += _checks(pairs, max(wanted, 1) if check_rate else 0, generator, salt)
     generator.shuffle(pairs)
-    models = {name: vars(generation) for name, generation, _ in runs}
+    models = {
+        name: vars(generation) | {"generated": generated_fingerprint(records)} for name, generation, records in runs
+    }
     return Study(pairs, seed, salt, annotations, check_rate, runs[0][1].texts, models)
 
 

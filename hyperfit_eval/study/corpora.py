@@ -10,7 +10,7 @@ from ..generation import Decoding
 from ..training.recipe_files import PAPER, read_recipe
 from .models import Model, hyperfitted, writing
 from .plan import Plan
-from .quality import preferences
+from .quality import check_judged, preferences
 from .scores import scores, scoring
 from .section import Row, Section, Table
 from .setting import Setting
@@ -32,16 +32,17 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
     written = {name: writing(model, f"corpus-{name}", Decoding()) for name, model in models.items()}
     steps = {"base": plan.scores["base"], "hyperfitted": plan.scores["hyperfitted"]}
     steps |= {name: scoring(written[name], model) for name, model in models.items()}
+    judged_steps = {name: plan.continuations[name] for name in ("base", "hyperfitted")}
+    judged_steps |= {f"corpus-{name}": step for name, step in written.items()}
     own = own_name(setting)
     groups = {"base": "base", "hyperfitted": f"hyperfitted on {own}"}
     groups |= {name: f"hyperfitted on {name}" for name in models}
-    judged = (
-        preferences(preference, ["base", "hyperfitted", *(f"corpus-{name}" for name in models)]) if preference else {}
-    )
+    judged = preferences(preference, list(judged_steps)) if preference else {}
 
     def make(place: Workplace) -> None:
         if not models:
             raise Skipped("the setting names one corpus")
+        check_judged(place, preference, judged_steps)
         tables = {name: scores(place, step)["generated"] for name, step in steps.items()}
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
@@ -72,7 +73,8 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
         ).write(place.folder)
 
     inputs = {"corpora": dict(setting.corpora), "preference": judged}
-    return Step("table4", make, inputs, tuple(steps.values()))
+    needs = (*steps.values(), *(judged_steps.values() if preference and models else ()))
+    return Step("table4", make, inputs, needs)
 
 
 def own_name(setting: Setting) -> str:
@@ -104,11 +106,11 @@ def _on(plan: Plan, name: str, corpus: str) -> Model:
         settings = read_recipe(corpus.removeprefix("recipe:")).settings
         arguments = {key: settings[key].value for key in settings if key.startswith("corpus") or key == "text_column"}
         return _skipping(hyperfitted(setting, f"on-{name}", seed=seed, **arguments), corpus)
-    return _skipping(hyperfitted(setting, f"on-{name}", seed=seed, corpus=corpus), corpus)
+    return hyperfitted(setting, f"on-{name}", seed=seed, corpus=corpus)
 
 
 def _skipping(model: Model, corpus: str) -> Model:
-    """The same model, but a corpus that cannot be used leaves out Table 4 and not the whole study."""
+    """The same model, but a corpus of the defaults that cannot be used is no failure; Table 4 is left out."""
     assert model.trained is not None
     make = model.trained.make
 

@@ -11,6 +11,7 @@ from ..training.monitor import read_history
 from . import drawing
 from .models import CHECKPOINT
 from .plan import LABELS, Plan
+from .quality import check_judged
 from .scores import scores
 from .section import Figure, Section
 from .steps import Step, Workplace
@@ -53,6 +54,7 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
     judged = preference_consensus(preference) if preference else {}
 
     def make(place: Workplace) -> None:
+        check_judged(place, preference, plan.continuations)
         tables = {name: scores(place, plan.scores[name]) for name in SHOWN}
         series = {"original texts": tables["base"]["original"]["all"]["ttr_curve"]}
         series |= {name: table["generated"]["all"]["ttr_curve"] for name, table in tables.items()}
@@ -92,7 +94,8 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
             findings, figures=[Figure("figure9.png", caption)],
         ).write(place.folder)  # fmt: skip
 
-    return Step("figure9", make, {"preference": judged} if judged else {}, tuple(plan.scores[name] for name in SHOWN))
+    needs = (*(plan.scores[name] for name in SHOWN), *(plan.continuations.values() if judged else ()))
+    return Step("figure9", make, {"preference": judged} if judged else {}, needs)
 
 
 def _agreed(length: str, groups: dict[str, Any]) -> str:

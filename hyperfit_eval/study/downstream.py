@@ -2,12 +2,14 @@
 
 import json
 import logging
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..harness.suite import default_device, versions
 from ..metrics.measure import NORMAL_95
+from ..tokenizers import plain_ids
 from .models import Model
 from .plan import Plan
 from .setting import Setting
@@ -87,6 +89,12 @@ def questions_of(plan: Plan) -> str:
 def room(model: Any) -> int:
     """Tokens that a model can read."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
+
+
+def cut_prompts(model: Model, place: Workplace, samples: Iterable[dict[str, Any]]) -> int:
+    """How many of lm-eval's samples were too long for the model, which then does not see where they begin."""
+    loaded, tokenizer = model.load(place)
+    return sum(len(plain_ids(tokenizer, sample["arguments"][0][0])) >= room(loaded) for sample in samples)
 
 
 def recipe_of(model: Model, place: Workplace) -> dict[str, str]:

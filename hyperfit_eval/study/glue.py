@@ -14,6 +14,7 @@ from ..tokenizers import plain_ids
 from .downstream import (
     EVALUATION_SECONDS,
     FILE,
+    cut_prompts,
     entry_of,
     evaluate,
     limit_of,
@@ -39,7 +40,7 @@ def table8(plan: Plan) -> Step:
     steps = {(model.name, few): _glue(model, few) for model in (plan.base, plan.hyperfitted) for few in (False, True)}
 
     def make(place: Workplace) -> None:
-        rows, columns, shots = [], {}, {}
+        rows, columns, shots, cut = [], {}, {}, {}
         for (model, few), step in steps.items():
             cells = {}
             found = read(place, step)
@@ -52,6 +53,9 @@ def table8(plan: Plan) -> Step:
                     cells[name] = entry_of(value, stderr, sign, scale=1)
                 if few:
                     shots[task] = result["shots"]
+                if result["cut"]:
+                    way = "few-shot" if few else "zero-shot"
+                    cut[f"{task} {way}"] = f"{result['cut']} of {result['n']}"
             group = f"{model} {'FS' if few else '0S'}"
             rows.append(Row(f"{model}, {'few-shot' if few else 'zero-shot'}", cells, group))
         Section(
@@ -59,6 +63,9 @@ def table8(plan: Plan) -> Step:
             [
                 _clear_changes(rows, columns),
                 "Examples in the few-shot prompts: " + ", ".join(f"{task} {k}" for task, k in shots.items()) + ".",
+                "Prompts too long for the model, which lose their beginning: "
+                + (", ".join(f"{what} {count}" for what, count in cut.items()) or "none")
+                + ".",
             ],
             [Table(columns, rows, questions_of(plan), "table8", dict.fromkeys(columns, 3))],
         ).write(place.folder)  # fmt: skip
@@ -81,6 +88,7 @@ def _glue(model: Model, few: bool) -> Step:
             body[task] = {
                 "shots": shots,
                 "n": len(results["samples"][task]),
+                "cut": cut_prompts(model, place, results["samples"][task]),
                 "metrics": {m: (values[f"{m},none"], values[f"{m}_stderr,none"]) for m in metrics if "stderr" not in m},
             }
         write_text(place.folder / FILE, json.dumps({"recipe": recipe_of(model, place), "tasks": body}) + "\n")
@@ -125,6 +133,8 @@ def stratified_sampler(docs: Sequence[dict[str, Any]]) -> Any:
     strata = by_label(docs)
 
     class Stratified(ContextSampler):
+        """Examples in the proportions of the labels."""
+
         def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
             return stratified(strata, n, self.rnd, eval_doc)
 

@@ -9,7 +9,7 @@ from ..files import write_text
 from ..generation import score_ids
 from ..metrics.signature import harness_signature
 from ..tokenizers import bos_ids, plain_ids
-from .downstream import EVALUATION_SECONDS, FILE, entry_of, evaluate, questions_of, read, recipe_of, room
+from .downstream import EVALUATION_SECONDS, FILE, cut_prompts, entry_of, evaluate, questions_of, read, recipe_of
 from .models import Model
 from .plan import Plan
 from .scores import perplexity
@@ -68,9 +68,8 @@ def _mmlu(model: Model, shots: int) -> Step:
         samples = [sample for rows in results["samples"].values() for sample in rows]
         prompts = [sample["arguments"][0][0] for sample in samples]
         body = {"acc": whole["acc,none"], "stderr": whole["acc_stderr,none"], "questions": len(samples)}
-        loaded, tokenizer = model.load(place)
         body["recipe"] = recipe_of(model, place)
-        body["cut"] = sum(len(plain_ids(tokenizer, prompt)) >= room(loaded) for prompt in prompts)
+        body["cut"] = cut_prompts(model, place, samples)
         if shots == 0:
             body["question_losses"] = _question_losses(place, model, prompts)
         write_text(place.folder / FILE, json.dumps(body) + "\n")

@@ -1,18 +1,20 @@
 """Table 1: context perplexity and type-token ratio of base, Top-P, hyperfitted and blocked (paper, Section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import HyperfitError
 from ..files import read_json
 from ..preference.analysis import preference_columns
+from ..records import generated_fingerprint
 from .intervals import difference, interval_of
+from .models import written
 from .plan import LABELS, Plan
 from .scores import distribution_entries, scores
 from .section import Row, Section, Table
 from .setting import Setting
-from .steps import Step, Workplace
+from .steps import Say, Step, Workplace
 
 COLUMNS = {
     "context_perplexity": "context perplexity",
@@ -33,6 +35,7 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
     judged = preferences(preference, list(LABELS)) if preference else {}
 
     def make(place: Workplace) -> None:
+        check_judged(place, preference, plan.continuations)
         tables = {name: scores(place, step) for name, step in plan.scores.items()}
         perplexity = {
             name: distribution_entries(plan.setting, place, step)["context_perplexity"]
@@ -59,6 +62,8 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
         ).write(place.folder)
 
     needs = (*plan.scores.values(), *plan.predictions.values())
+    if preference:
+        needs += tuple(plan.continuations.values())
     return Step("table1", make, {"preference": judged}, needs)
 
 
@@ -99,7 +104,28 @@ def preferences(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: models[name] for name in names if name in models}
 
 
-def check_preference(path: Path, setting: Setting) -> None:
+def check_judged(place: Workplace, preference: Path | None, continuations: Mapping[str, Step]) -> None:
+    """Refuse judgements of other continuations than the study's own: of a model hyperfitted anew since, say.
+
+    Args:
+        preference: results of `hyperfit preference`; without them there is nothing to refuse.
+        continuations: by the names that models have there.
+    Raises:
+        HyperfitError: other continuations, or a file that does not say which.
+    """
+    if preference is None:
+        return
+    judged = read_json(preference, "preference", 1)["study"]["models"]
+    for name in judged.keys() & continuations.keys():
+        records = written(place, continuations[name])[1]
+        if judged[name].get("generated") != generated_fingerprint(records):
+            raise HyperfitError(
+                f"{preference}: judgements of other continuations by '{name}' than {continuations[name].name} has now; "
+                "ask people about these with `hyperfit pairs`, or remove the file"
+            )
+
+
+def check_preference(path: Path, setting: Setting, say: Say = print) -> None:
     """Refuse judgements that are not of this study's continuations, as far as the file says.
 
     Raises:
@@ -122,3 +148,5 @@ def check_preference(path: Path, setting: Setting) -> None:
             f"{path}: judgements of {', '.join(models)}; expected some of {', '.join(known)}: name them so in "
             "`hyperfit pairs NAME=RECORDS`"
         )
+    if left_out := [name for name in models if name not in known]:
+        say(f"{path}: judgements of {', '.join(left_out)} are in no table; the study has {', '.join(known)}")

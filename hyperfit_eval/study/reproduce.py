@@ -109,7 +109,7 @@ def reproduce(
             refused, after the others.
     """
     corpora.check_corpora(setting)
-    judged = _keep_preference(preference, setting, root)
+    judged = _keep_preference(preference, setting, root, say)
     plan = Plan(setting)
     steps = {name: make(plan) for name, make in EXPERIMENTS.items()}
     if judged:
@@ -123,14 +123,14 @@ def reproduce(
     return root / "report.md"
 
 
-def _keep_preference(given: Path | None, setting: Setting, root: Path) -> Path | None:
+def _keep_preference(given: Path | None, setting: Setting, root: Path, say: Say) -> Path | None:
     """The study's copy of the judgements, replaced by what is given; None where there never were any."""
     kept = root / PREFERENCE_FILE
     if given:
-        quality.check_preference(given, setting)
+        quality.check_preference(given, setting, say)
         write_text(kept, given.read_text(encoding="utf-8"))
     elif kept.is_file():
-        quality.check_preference(kept, setting)
+        quality.check_preference(kept, setting, say)
     return kept if kept.is_file() else None
 
 

@@ -140,11 +140,21 @@ def done(step: Step, root: Path) -> dict[str, Any] | None:
     body = finished(step.name, root)
     if body is None or body.get("key") != step.key:
         return None
-    for needed in step.needs:
-        found = finished(needed.name, root)
-        if found and (found["result"] != body["needs"].get(needed.name) or done(needed, root) is None):
-            return None
-    return body
+    return body if unchanged(body, lambda name: finished(name, root)) else None
+
+
+def unchanged(body: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None]) -> bool:
+    """Whether nothing that a step was made from was done again since; what was deleted was not.
+
+    Args:
+        body: the step's `step.json`.
+        find: that of a step by name, or None.
+    """
+    for name, result in body["needs"].items():
+        found = find(name)
+        if found and (found["result"] != result or not unchanged(found, find)):
+            return False
+    return True
 
 
 def finished(name: str, root: Path) -> dict[str, Any] | None:
