@@ -1,19 +1,24 @@
 """`hyperfit judge` against a small HTTP server on loopback."""
 
 import json
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import preference_study as invented
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.preference.analysis import analyse
 from hyperfit_eval.preference.judge import KEY_VARIABLE, Judge, judge_from, run_judge
-from hyperfit_eval.preference.judge_answers import judge_path, looks_refused, parse_verdict, read_judges
+from hyperfit_eval.preference.judge_answers import judge_path, looks_refused, read_judges
+from hyperfit_eval.preference.study import CHOICES
+from hyperfit_eval.preference.verdicts import INSTRUCTION, parse_verdict
 
 KEY = "key-that-must-not-be-written"
 
@@ -80,21 +85,69 @@ def judge(url, **settings):
     return Judge(url, "m", "m", waits=(0.01, 0.02), **settings)
 
 
+READABLE = [
+    "Verdict: FIRST", "verdict: first", "**Verdict: FIRST**", "**Verdict:** FIRST", "Verdict: **FIRST**",
+    "__Verdict__: _FIRST_", "Verdict: FIRST.", "Verdict: FIRST!", "Verdict:FIRST", "Verdict : FIRST",
+    "Verdict：FIRST。", "Verdict - FIRST", "## Verdict: FIRST", "### Final Verdict: FIRST", "3. **Verdict:** FIRST",
+    "- Verdict: FIRST", "`Verdict: FIRST`", "```\nVerdict: FIRST\n```", '"Verdict: FIRST"', "Verdict: 'FIRST'",
+    "Verdict: “FIRST”.", "Verdict: «FIRST»", "Verdict: „FIRST“", "「Verdict: FIRST」", "Verdict: [[FIRST]]",
+    "Verdict: <first>",
+    "## Verdict\n\nFIRST", "**Verdict:**\n**FIRST**", "Verdict: FIRST<|im_end|>", "Verdict: FIRST</s>",
+    "Verdict: FIRST<end_of_turn>\n", "Verdict: FIRST<｜end▁of▁sentence｜>", "<b>Verdict: FIRST</b>",
+    "Verdict: FIRST\n\n---",
+    r"\boxed{FIRST}", r"Verdict: $\boxed{\text{FIRST}}$", r"\boxed{Verdict: FIRST}", r"\[\textbf{Verdict: FIRST}\]",
+    '{"verdict": "FIRST"}', '```json\n{"reason": "It is, in \\"parts\\", alive.", "verdict": "FIRST"}\n```',
+    '{\n  "Verdict": "first",\n  "confidence": 0.9\n}', "<verdict>FIRST</verdict>", "\ufeffVerdict:\u200b FIRST",
+    "Verdict: FIRST\nVerdict: FIRST", "<think>Verdict: SECOND? No.\nVerdict: EQUAL\n</think>\nVerdict: FIRST",
+    "One could write Verdict: SECOND, but no.\nVerdict: FIRST",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", READABLE)
+@pytest.mark.parametrize("choice", ["first", "second", "equal"])
+def test_a_verdict_that_leaves_no_doubt(reply, choice):
+    said = {"first": choice, "second": "equal" if choice == "second" else "second"}
+    reply = re.sub("first|second", lambda match: said[match[0]], reply)
+    reply = re.sub("FIRST|SECOND", lambda match: said[match[0].lower()].upper(), reply)
+    assert parse_verdict(reply) == parse_verdict(f"It loops.\n{reply}\n\n") == choice
+
+
 @pytest.mark.parametrize(
-    ("reply", "verdict"),
+    "reply",
     [
-        ("Verdict: FIRST", "first"),
-        ("It loops.\nverdict: second\n\n", "second"),
-        ("Verdict: EQUAL", "equal"),
-        ("FIRST", None),
-        ("Verdict: FIRST or SECOND", None),
-        ("Verdict: FIRST\nVerdict: SECOND", None),
-        ("Verdict: FIRST\nBut who knows?", None),
-        ("", None),
+        "", "FIRST", "Verdict:", "Verdict: FIRST or SECOND", "Verdict: FIRST/SECOND", "Verdict: FIRST, narrowly",
+        "Verdict: FIRST?", "Verdict: not FIRST", "Verdict: !FIRST", "Verdict: ~~FIRST~~ SECOND", "Verdict: ~~FIRST~~",
+        "Verdict: FIRSTLY", "Verdict: THIRD", "Verdict: 1", "The verdict: FIRST loops.", "> Verdict: FIRST",
+        "Verdict: FIRST\nVerdict: SECOND", "**Verdict: FIRST**\n`Verdict: SECOND`", "Verdict: FIRST\nBut who knows?",
+        "Verdict: FIRST (fluent)\nVerdict: SECOND", '{"verdict": "FIRST"}\nVerdict: SECOND',
+        '{"verdict": "FIRST", "verdict": "SECOND"}', '{"verdict": ["FIRST", "SECOND"]}', '{"verdict": null}',
+        r"\boxed{FIRST}" + "\n" + r"\boxed{SECOND}", "I was asked to end with “Verdict: FIRST”.",
+        INSTRUCTION, INSTRUCTION.partition("\nVerdict: SECOND")[0], "<think>It loops.\nVerdict: FIRST</think>",
     ],
-)
-def test_verdicts_are_read_strictly(reply, verdict):
-    assert parse_verdict(reply) == verdict
+)  # fmt: skip
+def test_a_reply_that_leaves_a_doubt_has_no_verdict(reply):
+    assert parse_verdict(reply) is None
+
+
+@given(st.text(alphabet=st.characters() | st.sampled_from('\n{}<>|*\\`"')), st.sampled_from(CHOICES))
+def test_what_comes_before_gives_and_takes_no_verdict(reasons, choice):
+    line = f"Verdict: {choice.upper()}"
+    assert parse_verdict(reasons) is None
+    assert parse_verdict(f"{reasons}\n{line}") == choice
+    assert parse_verdict(f"Verdict: {'FIRST' if choice == 'equal' else 'EQUAL'}\n{reasons}\n{line}") is None
+
+
+def test_answers_that_an_earlier_version_could_not_read_are_read(tmp_path, endpoint):
+    invented.written(tmp_path, models=("base",), contexts=1, scenarios=[128])
+    asked = judge(endpoint(lambda body, number: said("**Verdict: FIRST**")).url)
+    run_judge(tmp_path, asked)
+    path = judge_path(tmp_path, "m")
+    written = path.read_text()
+    path.write_text(
+        written.replace('"verdict": "first"', '"verdict": null').replace('"status": "verdict"', '"status": "unparsed"')
+    )
+    again = run_judge(tmp_path, asked)
+    assert again.counts()["verdict"] == again.counts()["answers"] == 2 and again.counts()["unparsed"] == 0
 
 
 def test_refusals():

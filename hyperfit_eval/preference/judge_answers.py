@@ -12,28 +12,17 @@ from typing import Any
 from .. import files
 from ..errors import HyperfitError
 from .study import CHOICES, Study
+from .verdicts import parse_verdict
 
 KIND = "judge"
 VERSION = 1
 VERDICT, UNPARSED, REFUSED = "verdict", "unparsed", "refused"
 STATES = (VERDICT, UNPARSED, REFUSED)
 
-_VERDICT_LINE = re.compile(r"verdict: (first|second|equal)", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\s*(i(['’]m| am) (sorry|unable|not able)|sorry,|i apologi[sz]e|i can(no|['’])t\b|as an ai\b)",
     re.IGNORECASE,
 )
-
-
-def parse_verdict(reply: str) -> str | None:
-    """The choice in a reply whose last line, and no other, is `Verdict: FIRST`, `SECOND` or `EQUAL`.
-
-    Example:
-        parse_verdict("The first one loops.\\nVerdict: SECOND") == "second"
-    """
-    lines = [line.strip() for line in reply.splitlines() if line.strip()]
-    found = [match for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
-    return found[0][1].lower() if len(found) == 1 and found[0].string == lines[-1] else None
 
 
 def looks_refused(reply: str) -> bool:
@@ -186,6 +175,9 @@ def _read(path: Path) -> tuple[JudgeAnswers, int]:
         files.field(path, number, row, "swapped", bool)
         if row.get("status") not in STATES or (row["status"] == VERDICT) != (row.get("verdict") in CHOICES):
             raise HyperfitError(f"{path}, line {number}: status {row.get('status')!r}, verdict {row.get('verdict')!r}")
+        # An earlier version may not have read what this one reads, and an answer was paid for.
+        if row["status"] == UNPARSED and (verdict := parse_verdict(files.field(path, number, row, "reply", str))):
+            row |= {"status": VERDICT, "verdict": verdict}
     return JudgeAnswers(header, rows[1:]), whole
 
 
