@@ -2,21 +2,15 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-
-import uvicorn
+from collections.abc import Awaitable, Callable
 
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.web.server import DEFAULT_TIMEOUTS, Server, Timeouts
 
 from .app import create_app
 from .logs import log
 from .state import State
-
-KEEP_ALIVE_SECONDS = 65
-"""Longer than clients and proxies usually keep an idle connection, so that they close it and not the server."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -37,41 +31,34 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(state: State, listener: socket.socket, prove: Callable[[State], Awaitable[None]], banner: str) -> int:
+Prove = Callable[[State], Awaitable[None]]
+
+
+def run(state: State, listener: socket.socket, prove: Prove, banner: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> int:
     """Serve until a signal comes.
 
     Args:
         listener: bound, not listening yet.
         prove: runs the canary; sets `state.unready` and `state.canary`.
         banner: printed once the server is ready.
+        timeouts: for clients, and for the stop.
     Returns:
         The exit status: 0, or 1 if the citation blocker is bypassed.
     Raises:
         HyperfitError: the canary could not be run.
     """
-    return asyncio.run(_run(state, listener, prove, banner))
+    return asyncio.run(_run(state, listener, prove, banner, timeouts))
 
 
-async def _run(state: State, listener: socket.socket, prove: Callable[[State], Awaitable[None]], banner: str) -> int:
-    config = uvicorn.Config(
-        create_app(state),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-    server = _Server(config)
+async def _run(state: State, listener: socket.socket, prove: Prove, banner: str, timeouts: Timeouts) -> int:
+    server = Server(create_app(state), timeouts, on_stop=_tell_of_stop)
     proving = asyncio.create_task(_prove(state, prove, banner))
-    proving.add_done_callback(server.stop_after_failure)
+    proving.add_done_callback(lambda task: server.stop() if not task.cancelled() and task.exception() else None)
     try:
         await server.serve(sockets=[listener])
     finally:
         proving.cancel()
         (error,) = await asyncio.gather(proving, return_exceptions=True)
-        if server.force_exit:
-            for task in server.server_state.tasks:
-                task.cancel()
         await state.engine.drain()
         log.info("stopped")
     if isinstance(error, Exception):
@@ -79,7 +66,7 @@ async def _run(state: State, listener: socket.socket, prove: Callable[[State], A
     return int(state.canary == "bypassed")
 
 
-async def _prove(state: State, prove: Callable[[State], Awaitable[None]], banner: str) -> None:
+async def _prove(state: State, prove: Prove, banner: str) -> None:
     await prove(state)
     if state.unready:
         log.error(state.unready)
@@ -87,34 +74,5 @@ async def _prove(state: State, prove: Callable[[State], Awaitable[None]], banner
         print(banner, flush=True)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, but a signal that it was ready for does not end the process with that signal.
-
-    The first one closes the listening socket and waits for all accepted requests, those in the engine's queue
-    included; the second one does not wait.
-    """
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Handle signals while the server runs."""
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
-
-    def stop_after_failure(self, proving: asyncio.Task[None]) -> None:
-        """A canary that cannot be run ends the server."""
-        if not proving.cancelled() and proving.exception() is not None:
-            self.stop()
-
-    def stop(self) -> None:
-        """Begin to stop, or no longer wait."""
-        if self.should_exit:
-            self.force_exit = True
-            return
-        log.info("stopping: accepted requests are finished; a second signal stops at once")
-        self.should_exit = True
+def _tell_of_stop() -> None:
+    log.info("stopping: accepted requests are finished; a second signal stops at once")
