@@ -3,6 +3,7 @@
 With HYPERFIT_SCREENSHOTS=FOLDER the screenshots of docs/preference.md are written there.
 """
 
+import dataclasses
 import os
 import random
 import shutil
@@ -230,6 +231,35 @@ def test_html_in_a_continuation_is_text(page, folder):
         else:
             raise AssertionError("no hostile text among the pairs")
         assert page.run("return window.hacked") is None
+
+
+# How far the first and the last character of a text are from the left of its element.
+ENDS = """
+const [text] = document.getElementById(arguments[0]).childNodes, range = new Range();
+return [0, text.length - 1].map((place) => {
+  range.setStart(text, place);
+  range.setEnd(text, place + 1);
+  return range.getBoundingClientRect().left - text.parentNode.getBoundingClientRect().left;
+});
+"""
+
+
+def test_right_to_left(page, tmp_path):
+    """A Hebrew text begins at the right and ends with its full stop at the left; the English one beside it does not."""
+    hebrew = "אני קורא ספר על Linux ועל הים."
+    record = dataclasses.replace(next(records()), context_text=hebrew, original_text_at_128=f" {hebrew}")
+    write_study(tmp_path, make_study([("m", invented.generation(), [record])], scenarios=[128], check_rate=0, seed=0))
+    access = access_for("127.0.0.1", None)
+    with served(tmp_path, access) as port:
+        page.join(f"http://127.0.0.1:{port}/", name="דנה")
+        texts = dict(zip(("context", "first", "second"), page.at_pair(), strict=True))
+        assert sum(text == hebrew for text in texts.values()) == 2
+        for part, text in texts.items():
+            begin, end = page.browser.execute_script(ENDS, part)
+            assert begin > end + 100 if text == hebrew else begin < 1
+        page.browser.get(f"http://127.0.0.1:{port}/admin#{access.token}")
+        page.until("document.querySelectorAll('#people bdi').length === 1")
+        assert page.text("people").startswith("1  דנה")
 
 
 def test_an_answer_waits_for_a_server_that_is_away(page, folder):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 import subprocess
 import sys
@@ -154,8 +155,11 @@ def test_admin_page_and_exports(public, store):
             "equal", "median_seconds",
         })
     }  # fmt: skip
-    rows = list(csv.DictReader(io.StringIO(public.get("/api/admin/export/csv", headers=admin).text)))
+    table = public.get("/api/admin/export/csv", headers=admin).content
+    assert table.startswith(b"\xef\xbb\xbfpair,")  # spreadsheets need the mark, Python's "utf-8-sig" drops it
+    rows = list(csv.DictReader(io.StringIO(table.decode("utf-8-sig"))))
     lines = public.get("/api/admin/export/jsonl", headers=admin).text.splitlines()
+    assert json.loads(lines[0])["pair"] == rows[0]["pair"]
     assert len(rows) == len(lines) == len(store.answers()) and {row["choice"] for row in rows} == {"first"}
     archive = zipfile.ZipFile(io.BytesIO(public.get("/api/admin/export/dataset", headers=admin).content))
     assert set(archive.namelist()) == {"README.md", "data/annotations.jsonl"}

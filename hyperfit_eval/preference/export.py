@@ -53,9 +53,11 @@ def annotation_rows(
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as CSV, with a header.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    It begins with a byte order mark, without which spreadsheets on Windows do not take it for UTF-8: read it as
+    "utf-8-sig". A text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     lines = io.StringIO()
+    lines.write("\ufeff")
     names = list(rows[0]) if rows else []
     writer = csv.DictWriter(lines, names, lineterminator="\n")
     writer.writeheader()

@@ -59,7 +59,8 @@ function render(study) {
   $("people").replaceChildren();
   for (const person of study.annotators) {
     const row = element("tr", "", $("people"));
-    element("td", `${person.annotator}  ${person.name}`, row);
+    const name = element("td", `${person.annotator}  `, row);
+    element("bdi", person.name, name); // a right-to-left name leaves the number where it is
     element("td", person.annotations, row);
     const checks = element("td", `${person.checks_failed} of ${person.checks}`, row);
     if (!person.attentive) checks.className = "failed";
@@ -71,7 +72,7 @@ function render(study) {
   $("models").replaceChildren();
   for (const [model, count] of Object.entries(study.by_model)) {
     const row = element("tr", "", $("models"));
-    element("td", model, row);
+    element("bdi", model, element("td", "", row));
     element("td", count, row);
   }
   if (study.invitation && $("link").hidden) {
