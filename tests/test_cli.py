@@ -12,8 +12,8 @@ from hyperfit_eval import __version__
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.demo.location import demo_model_dir
 from hyperfit_eval.harness.location import tasks_dir
-from hyperfit_eval.metrics import score_records
 from hyperfit_eval.records import Continuation, Generation, write_continuations
+from hyperfit_eval.scores import score_records
 
 
 def named(group, before=()):

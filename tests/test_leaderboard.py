@@ -19,14 +19,14 @@ from hyperfit_eval.leaderboard.page import blocked, decoding, write_leaderboard
 from hyperfit_eval.leaderboard.rows import Row, glue_score, read_rows, shown_name
 from hyperfit_eval.leaderboard.search import Unread, find
 from hyperfit_eval.leaderboard.tables import differences, ranked, recipe, tables
-from hyperfit_eval.metrics.score import score_records
-from hyperfit_eval.metrics.signature import prediction_signature
 from hyperfit_eval.preference.analysis import analyse, write_preference
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
 from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
+from hyperfit_eval.scores.signature import prediction_signature
+from hyperfit_eval.scores.tables import score_records
 from hyperfit_eval.study.scores import distribution_entries
 from hyperfit_eval.study.steps import Step, Workplace
 

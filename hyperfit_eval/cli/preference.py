@@ -33,9 +33,9 @@ def pairs(
 
     Example: `hyperfit pairs runs/demo/continuations_*.jsonl --out runs/study --per-source 20`
     """
-    from ..metrics.measure import SCENARIOS
     from ..preference.pairs import make_study, read_runs
     from ..preference.study import STUDY_FILE, write_study
+    from ..scores.measure import SCENARIOS
 
     if (out / STUDY_FILE).exists():
         raise HyperfitError(f"{out}: holds a study already, maybe with answers; give another --out")

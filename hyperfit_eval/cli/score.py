@@ -24,10 +24,10 @@ def score(
     Example: `hyperfit score runs/demo/continuations_base_greedy.jsonl --corpus
     runs/demo/hyperfitted/training_blocks.jsonl --json scores.json`
     """
-    from ..metrics import score_records
     from ..records import read_continuations
     from ..report.tables import plain_table, with_interval
-    from ..training_set import read_training_set
+    from ..scores import score_records
+    from ..scores.training_set import read_training_set
 
     generation, continuations = read_continuations(records)
     training = read_training_set(corpus) if corpus else None
@@ -54,10 +54,10 @@ def compare(
     Example: `hyperfit compare runs/demo/continuations_hyperfitted_greedy.jsonl
     runs/demo/continuations_base_greedy.jsonl`
     """
-    from ..metrics import compare_records
     from ..records import read_continuations
     from ..report.tables import plain_table
-    from ..training_set import read_training_set
+    from ..scores import compare_records
+    from ..scores.training_set import read_training_set
 
     runs = read_continuations(run_a), read_continuations(run_b)
     training = read_training_set(corpus) if corpus else None

@@ -21,13 +21,13 @@ from ..citation import CitationBlocker, CitationIndex
 from ..files import write_json
 from ..generation import Decoding, TextScore, continue_passages, describe_blocker, score_ids
 from ..harness.suite import versions
-from ..metrics.score import score_records
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
+from ..scores.tables import score_records
+from ..scores.training_set import training_set_of
 from ..texts.contexts import TextSet, demo_corpus_path, demo_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.recipe import HyperfitArguments, RecipeArguments
 from ..training.run import FinishedRun, hyperfit
-from ..training_set import training_set_of
 from .location import demo_model_dir
 
 BATCH_SIZE = 60
@@ -53,7 +53,7 @@ class Measured:
     name: str
     records: list[Continuation]
     table: dict[str, Any]
-    """Of `metrics.score.score_records`."""
+    """Of `scores.score_records`."""
     fluency: dict[str, Any]
     """The base model's perplexity of these continuations, with its interval."""
     overlaps: list[int]

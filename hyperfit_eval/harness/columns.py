@@ -23,11 +23,11 @@ from lm_eval.api.metrics import mean
 
 from .. import metrics
 from ..errors import HyperfitError
-from ..metrics.measure import Measured, TrainingSet, generated_texts, measure, original_texts
-from ..metrics.signature import Preset, prediction_signature
 from ..records import CONTEXT_TOKENS, SHORT, Continuation, Generation
+from ..scores.measure import Measured, TrainingSet, generated_texts, measure, original_texts
+from ..scores.signature import PRESETS, Preset, bleu_signature, prediction_signature
+from ..scores.training_set import read_training_set
 from ..texts.contexts import TextSet
-from ..training_set import read_training_set
 
 UNAVAILABLE = "unavailable"
 WINDOW_TOKENS = 96
@@ -162,7 +162,7 @@ class Columns:
 
     def _measured_in_words(self) -> dict[str, Measured]:
         """The same for continuations without ids, as far as words go."""
-        preset = metrics.PRESETS["paper"]
+        preset = PRESETS["paper"]
         words = [record["generated_text_at_128"].split() for record in self.records]
         recipe = {"unit": preset.unit, "len": SHORT, "dec": self.records[0]["decoding"]["method"]}
 
@@ -189,7 +189,7 @@ class Columns:
 
 def bleu_signature_of(name: str, preset: Preset, fields: dict[str, Any], count: int) -> str:
     """Signature of a BLEU over `count` texts."""
-    return metrics.bleu_signature(name, preset.smoothing, **fields, N=count)
+    return bleu_signature(name, preset.smoothing, **fields, N=count)
 
 
 def generation_of(record: dict[str, Any], texts_fingerprint: str, model: str = "") -> Generation:

@@ -9,10 +9,10 @@ from typing import Any
 
 from .. import files
 from ..errors import HyperfitError
-from ..metrics.signature import signature
 from ..preference.analysis import preference_columns
 from ..publish.results import Evaluation, Number, of_harness, open_ended, read_published
 from ..records import Generation, read_continuations
+from ..scores.signature import signature
 from ..study.section import Row as SectionRow
 from ..study.section import Section, read_section
 from ..study.steps import KIND as STEP

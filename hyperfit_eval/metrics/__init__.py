@@ -2,7 +2,6 @@
 
 from .bleu import Smoothing, pairwise_bleu, self_bleu
 from .dataset import dataset_bleu
-from .measure import TrainingSet
 from .overlap import longest_overlap, novelty_curve, overlap_rate
 from .repetition import (
     compression_ratio,
@@ -15,8 +14,6 @@ from .repetition import (
     type_token_ratio,
     zipf_slope,
 )
-from .score import compare_records, score_records
-from .signature import PRESETS, bleu_signature, signature
 from .spans import repeated_lengths
 from .statistics import (
     Difference,
@@ -31,14 +28,10 @@ from .statistics import (
 from .tokens import TokenRows
 
 __all__ = [
-    "PRESETS",
     "Difference",
     "Interval",
     "Smoothing",
     "TokenRows",
-    "TrainingSet",
-    "bleu_signature",
-    "compare_records",
     "compression_ratio",
     "dataset_bleu",
     "distinct_n",
@@ -54,12 +47,10 @@ __all__ = [
     "repeated_lengths",
     "repetition",
     "repetitions",
-    "score_records",
     "self_bleu",
     "self_bleu_interval",
     "self_bleu_paired_test",
     "share_interval",
-    "signature",
     "ttr_curve",
     "type_token_ratio",
     "zipf_slope",

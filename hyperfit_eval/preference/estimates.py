@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.measure import TTR_WINDOW
-from ..metrics.signature import signature
 from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval, holm, paired_test
 from ..records import CONTEXT_TOKENS
+from ..scores.measure import TTR_WINDOW
+from ..scores.signature import signature
 from .agreement import alpha_interval, kappa_interval
 from .consensus import ttr_consensus
 from .pairs import CLEANING

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import HyperfitError
-from ..metrics.measure import SCENARIOS, TTR_WINDOW
 from ..metrics.repetition import type_token_ratio
 from ..records import Continuation, Generation, generated_fingerprint, read_continuations
+from ..scores.measure import SCENARIOS, TTR_WINDOW
 from .study import ALL, AVERAGE, ORIGINAL, SHUFFLED, Pair, Study
 
 ANNOTATIONS = 3

@@ -17,9 +17,9 @@ from ..errors import HyperfitError
 from ..generation import Decoding, continue_passages, describe_blocker, score_ids
 from ..harness.suite import Suite, default_device, run_suite
 from ..metrics import mean_interval
-from ..metrics.measure import TrainingSet
-from ..metrics.score import score_records
 from ..records import CONTEXT_TOKENS, Continuation, Generation
+from ..scores.measure import TrainingSet
+from ..scores.tables import score_records
 from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.folder import INDEX

@@ -9,10 +9,10 @@ from typing import Any
 
 from .. import files
 from ..errors import HyperfitError
-from ..metrics.measure import NORMAL_95, TrainingSet
-from ..metrics.score import score_records
-from ..metrics.signature import harness_signature, prediction_signature
 from ..records import read_continuations
+from ..scores.measure import NORMAL_95, TrainingSet
+from ..scores.signature import harness_signature, prediction_signature
+from ..scores.tables import score_records
 
 KIND = "published-results"
 VERSION = 1
@@ -129,7 +129,7 @@ def collect(paths: Iterable[Path], training: TrainingSet | None, model: Path) ->
 def open_ended(
     table: dict[str, Any], more: dict[str, dict[str, Any]] | None = None, fields: dict[str, str] | None = None
 ) -> Evaluation:
-    """An evaluation from the tables of `metrics.score.score_records`.
+    """An evaluation from the tables of `scores.score_records`.
 
     Args:
         table: {"generated": {"all": entries}, "original": ...}.

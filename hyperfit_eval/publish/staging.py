@@ -12,10 +12,10 @@ import yaml
 from .. import files
 from ..citation import CitationIndex
 from ..errors import HyperfitError
+from ..scores.training_set import training_set_of
 from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
 from ..tokenizers import tokenizer_fingerprint
 from ..training import folder as run_folder
-from ..training_set import training_set_of
 from . import card, privacy
 from .results import FILE, Evaluation, collect, write_results
 

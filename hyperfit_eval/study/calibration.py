@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import signature
 from ..metrics.calibration import BINS, calibration_error, reliability
+from ..scores.signature import signature
 from ..training.folder import HISTORY
 from ..training.monitor import Evaluation, read_history
 from . import drawing

@@ -7,8 +7,8 @@ import numpy as np
 from .. import metrics
 from ..generation import Decoding
 from ..records import LONG, SHORT
+from ..scores.training_set import read_training_set
 from ..training.folder import BLOCKS
-from ..training_set import read_training_set
 from . import drawing
 from .models import CHECKPOINT, writing, written
 from .paper import paper_tables, printed

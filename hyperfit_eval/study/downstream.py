@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.suite import default_device, versions
-from ..metrics.measure import NORMAL_95
+from ..scores.measure import NORMAL_95
 from ..tokenizers import plain_ids
 from .models import Model
 from .plan import Plan

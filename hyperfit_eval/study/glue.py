@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..files import write_text
-from ..metrics.signature import harness_signature
+from ..scores.signature import harness_signature
 from ..tokenizers import plain_ids
 from .downstream import (
     EVALUATION_SECONDS,

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..files import write_text
 from ..generation import score_ids
-from ..metrics.signature import harness_signature
+from ..scores.signature import harness_signature
 from ..tokenizers import bos_ids, plain_ids
 from .downstream import EVALUATION_SECONDS, FILE, cut_prompts, entry_of, evaluate, questions_of, read, recipe_of
 from .models import Model

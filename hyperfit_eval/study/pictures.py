@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..files import fingerprint
-from ..metrics import repeated_lengths, signature
+from ..metrics import repeated_lengths
+from ..scores.signature import signature
 from ..training.folder import HISTORY, read_run
 from ..training.monitor import Evaluation, read_history
 from . import drawing

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import files
-from ..metrics import mean_interval, share_interval, signature
-from ..metrics.score import score_records
-from ..metrics.signature import prediction_signature
+from ..metrics import mean_interval, share_interval
+from ..scores.signature import prediction_signature, signature
+from ..scores.tables import score_records
+from ..scores.training_set import read_training_set
 from ..training.folder import BLOCKS
-from ..training_set import read_training_set
 from .models import CHECKPOINT, Model, context_losses, predictions, written
 from .setting import Setting
 from .steps import Step, Workplace
@@ -38,7 +38,7 @@ def scoring(step: Step, training: Model) -> Step:
 
 
 def scores(place: Workplace, step: Step) -> dict[str, Any]:
-    """What `scoring` left: the tables of `metrics.score_records`."""
+    """What `scoring` left: the tables of `scores.score_records`."""
     return files.read_json(place.of(step) / FILE, KIND, VERSION)["tables"]
 
 

@@ -16,7 +16,7 @@ class Row:
 
     label: str
     cells: dict[str, Any]
-    """By column, an entry as of `metrics.score`: mean or value, interval, n, unit, signature."""
+    """By column, an entry as of `scores`: mean or value, interval, n, unit, signature."""
     group: str = ""
     """The paper's rows of this group are shown beneath it."""
 

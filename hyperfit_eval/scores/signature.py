@@ -1,12 +1,13 @@
 """The recipe of a number on one line: scores with different signatures cannot be compared."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
 from .. import __version__
 from ..errors import HyperfitError
-from .bleu import SMOOTHING_DEFAULTS, Smoothing
+from ..metrics.bleu import SMOOTHING_DEFAULTS, Smoothing
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,80 @@ PRESETS = {
 }
 
 
-def signature(metric: str, **fields: object) -> str:
-    """`metric|key:value|...` in the order given, then `v`, by default this package's version; None is left out.
+@dataclass(frozen=True)
+class Signature:
+    """The recipe of a number; printed and read here alone.
 
-    Raises:
-        HyperfitError: a '|' in a field.
+    Attributes:
+        metric: what was measured, for instance "ttr".
+        fields: names and values in the order printed; a value of None prints the bare name.
     Example:
-        signature("ttr", win=96, scn=256) == "ttr|win:96|scn:256|v:0.1.0"
+        str(Signature.of("ttr", win=96, scn=256)) == "ttr|win:96|scn:256|v:0.1.0"
     """
-    fields["v"] = fields.pop("v", __version__)
-    parts = [metric, *(f"{key}:{value}" for key, value in fields.items() if value is not None)]
-    for part in parts:
-        if "|" in part:
-            raise HyperfitError(f"signature field {part!r}: '|' separates the fields; leave it out")
-    return "|".join(parts)
+
+    metric: str
+    fields: tuple[tuple[str, str | None], ...] = ()
+
+    @classmethod
+    def of(cls, metric: str, **fields: object) -> "Signature":
+        """The fields in the order given, then `v`, by default this package's version; None is left out.
+
+        Raises:
+            HyperfitError: a '|' in a field.
+        """
+        fields["v"] = fields.pop("v", __version__)
+        named = tuple((name, str(value)) for name, value in fields.items() if value is not None)
+        for part in (metric, *(f"{name}:{value}" for name, value in named)):
+            if "|" in part:
+                raise HyperfitError(f"signature field {part!r}: '|' separates the fields; leave it out")
+        return cls(metric, named)
+
+    @classmethod
+    def parse(cls, text: str) -> "Signature":
+        """What `str()` printed, by this version or another.
+
+        Raises:
+            HyperfitError: no text, or one without a metric's name.
+        Example:
+            Signature.parse("ttr|win:96|max").get("win") == "96"
+        """
+        metric, *parts = text.split("|") if isinstance(text, str) else [""]
+        if not metric or ":" in metric:
+            raise HyperfitError(f"{text!r:.80}: no signature; expected metric|name:value|...")
+        pairs = (part.partition(":") for part in parts)
+        return cls(metric, tuple((name, value if colon else None) for name, colon, value in pairs))
+
+    def __str__(self) -> str:
+        return "|".join([self.metric, *(name if value is None else f"{name}:{value}" for name, value in self.fields)])
+
+    def get(self, name: str) -> str | None:
+        """The value of a field, None where it has none or is not there."""
+        return dict(self.fields).get(name)
+
+    def extended(self, **fields: str | None) -> "Signature":
+        """With more fields at the end: `over="seeds"` prints `over:seeds`, `max=None` prints `max`."""
+        return Signature(self.metric, (*self.fields, *fields.items()))
+
+    def without(self, *names: str) -> "Signature":
+        """The same less some fields."""
+        return Signature(self.metric, tuple(pair for pair in self.fields if pair[0] not in names))
+
+    def differs(self, other: "Signature", *, ignoring: Iterable[str] = ()) -> list[str]:
+        """Names of what keeps two numbers from being compared: fields with other values, or `metric`.
+
+        Example:
+            Signature.of("ttr", win=96, seed=0).differs(Signature.of("ttr", win=128, seed=1), ignoring=["seed"])
+            == ["win"]
+        """
+        mine, others = dict(self.fields), dict(other.fields)
+        names = [name for name in (mine | others) if name not in set(ignoring)]
+        found = [name for name in names if (name in mine, mine.get(name)) != (name in others, others.get(name))]
+        return ["metric", *found] if self.metric != other.metric else found
+
+
+def signature(metric: str, **fields: object) -> str:
+    """`str(Signature.of(metric, ...))`."""
+    return str(Signature.of(metric, **fields))
 
 
 def prediction_signature(

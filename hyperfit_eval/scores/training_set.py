@@ -1,9 +1,9 @@
-"""Training blocks as the metrics see them."""
+"""The training set of a training-blocks file, in the form that scores need."""
 
 from pathlib import Path
 
-from .metrics.measure import TrainingSet
-from .texts.blocks import TrainingBlocks, read_blocks
+from ..texts.blocks import TrainingBlocks, read_blocks
+from .measure import TrainingSet
 
 
 def training_set_of(blocks: TrainingBlocks) -> TrainingSet:

@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import HyperfitError
+from ..metrics.bleu import pairwise_bleu
+from ..metrics.statistics import (
+    holm,
+    mean_interval,
+    paired_test,
+    self_bleu_interval,
+    self_bleu_paired_test,
+    share_interval,
+)
 from ..records import Continuation, Generation
-from .bleu import pairwise_bleu
 from .measure import Measured, Report, Texts, TrainingSet, curves, generated_texts, measure, original_texts, whole_set
 from .signature import PRESETS
-from .statistics import holm, mean_interval, paired_test, self_bleu_interval, self_bleu_paired_test, share_interval
 
 
 def score_records(

@@ -1,24 +1,17 @@
-"""Signatures, and the tables made from continuation records."""
+"""The tables made from continuation records."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from sacrebleu.metrics import BLEU
 
-from hyperfit_eval import __version__, metrics
+from hyperfit_eval import metrics
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.metrics import (
-    PRESETS,
-    Smoothing,
-    TrainingSet,
-    bleu_signature,
-    compare_records,
-    score_records,
-    signature,
-)
+from hyperfit_eval.metrics import Smoothing
 from hyperfit_eval.records import Continuation, Generation
+from hyperfit_eval.scores import PRESETS, TrainingSet, compare_records, score_records
+from hyperfit_eval.scores.signature import bleu_signature, signature
 
 GENERATION = Generation(
     model="m", tokenizer="abcd", decoding={"method": "greedy", "max_new_tokens": 224}, blocker={"ngram": 5}, texts="t1"
@@ -52,19 +45,6 @@ def training_set(tokenizer="abcd"):
     rows = np.random.default_rng(5).integers(0, 300, (20, 256))
     rows[3, 10:60] = make_records(1)[4].generated_ids[20:70]
     return TrainingSet(rows, [decode(row) for row in rows], tokenizer, "beef")
-
-
-def test_signature_by_hand():
-    assert signature("ttr", win=96, scn=256, note=None) == f"ttr|win:96|scn:256|v:{__version__}"
-
-
-@pytest.mark.parametrize("method", ["none", "exp", "floor", "add-k"])
-@pytest.mark.parametrize("effective_order", [False, True])
-def test_bleu_signature_holds_all_of_sacrebleus(method, effective_order):
-    scorer = BLEU(tokenize="none", smooth_method=method, effective_order=effective_order)
-    scorer.corpus_score(["a b c d"], [["a b c d"]])
-    ours = bleu_signature("self_bleu", Smoothing(method, effective_order=effective_order), unit="ids", N=3)
-    assert ours == f"self_bleu|{scorer.get_signature()}|unit:ids|N:3|v:{__version__}"
 
 
 def test_presets():
@@ -189,7 +169,6 @@ def test_progress_names_what_is_being_computed():
             ),
             "context 'text-0' differs between the runs; compare runs over the same texts",
         ),
-        (lambda: signature("ttr", note="a|b"), "signature field 'note:a|b': '|' separates the fields; leave it out"),
         (
             lambda: score_records(GENERATION, [replace(r, source="all") for r in make_records(1)]),
             "source 'all': the name stands for all sources together; rename it",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import HyperfitError
+from ..metrics.bleu import pairwise_bleu
+from ..metrics.dataset import dataset_bleu
+from ..metrics.overlap import longest_overlap, novelty_curve
+from ..metrics.repetition import compression_ratio, distinct_n, diversities, repetitions, ttr_curve, zipf_slope
+from ..metrics.tokens import Corpus, Tokens
 from ..records import CONTEXT_TOKENS, LONG, SHORT, Continuation, Generation
-from .bleu import pairwise_bleu
-from .dataset import dataset_bleu
-from .overlap import longest_overlap, novelty_curve
-from .repetition import compression_ratio, distinct_n, diversities, repetitions, ttr_curve, zipf_slope
 from .signature import PRESETS, Preset, bleu_signature, signature
-from .tokens import Corpus, Tokens
 
 Report = Callable[[str, int, int], None]
 """Told (what is being computed, done, total) during long work."""
