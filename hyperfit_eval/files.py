@@ -7,6 +7,7 @@ of it; every file says what it is and in which version.
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from .errors import HyperfitError
 # It can only be read by setting it, for the whole process: here once, before other threads write files.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -68,13 +72,53 @@ def read_json(path: str | Path, kind: str, version: int) -> dict[str, Any]:
     Raises:
         HyperfitError: missing, not JSON, of another format or of a later version.
     """
-    text = _read_text(path)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise HyperfitError(f"{path}, line {error.lineno}: not JSON ({error.msg}); is the file whole?") from error
+    document = parse_json(path, read_text(path))
     check_header(path, document, kind, version)
     return document
+
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 text file, without the byte order mark that Windows tools put first; newlines become "\\n".
+
+    Raises:
+        HyperfitError: missing, unreadable or in another encoding.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_json(path: str | Path, text: str, line: int = 1) -> Any:
+    """Parse JSON text that begins at a line of a file.
+
+    Raises:
+        HyperfitError: with the line, for what is not JSON and for half a character: an emoji that another tool
+            cut in two leaves an escape such as \\ud83d, which no tokenizer, page or file takes.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {line + error.lineno - 1}"
+        raise HyperfitError(f"{where}: not JSON ({error.msg}); is the file cut off?") from error
+    # Escapes of whole characters come in pairs, and most files have none: only the suspicious are looked at.
+    half = _HALF.search(json.dumps(value, ensure_ascii=False)) if _SURROGATE_ESCAPE.search(text) else None
+    if half:
+        where = path if "\n" in text else f"{path}, line {line}"
+        raise HyperfitError(
+            f"{where}: half a character (\\u{ord(half[0]):04x}); was a text cut inside an emoji? Write it whole"
+        )
+    return value
+
+
+def iter_json_lines(path: str | Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line, value) of each line of JSON-lines text that is not blank; errors as in `parse_json`."""
+    # Not splitlines(): that also splits at U+2028 and U+0085, which JSON leaves inside strings.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, parse_json(path, line, number)
 
 
 def write_jsonl(path: str | Path, kind: str, version: int, header: dict[str, Any], rows: Iterable[dict]) -> None:
@@ -92,24 +136,17 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
     Raises:
         HyperfitError: with the line, when the file is missing, foreign, of a later version or cut off.
     """
-    header, rows = None, []
-    text = _read_text(path)
-    if not text:
+    lines = iter_json_lines(path, read_text(path))
+    first = next(lines, None)
+    if first is None:
         raise HyperfitError(f"{path}: empty, a hyperfit-eval/{kind} file was expected")
-    # Not splitlines(): that also splits at U+2028 and U+0085, which JSON leaves inside strings.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise HyperfitError(f"{path}, line {number}: not JSON ({error.msg}); is the file cut off?") from error
-        if header is None:
-            check_header(path, row, kind, version)
-            header = row
-        elif not isinstance(row, dict):
+    header = first[1]
+    check_header(path, header, kind, version)
+    rows = []
+    for number, row in lines:
+        if not isinstance(row, dict):
             raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
-        else:
-            rows.append(row)
-    assert header is not None
+        rows.append(row)
     if header.get("rows") != len(rows):
         raise HyperfitError(
             f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off"
@@ -147,15 +184,6 @@ def fingerprint(parts: Iterable[str | bytes | np.ndarray]) -> str:
 def fingerprint_ids(sequences: Iterable[Iterable[int]]) -> str:
     """Fingerprint of token id sequences; order and borders count."""
     return fingerprint(np.asarray(list(row), dtype="<i8").tobytes() for row in sequences)
-
-
-def _read_text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def check_header(path: str | Path, header: Any, kind: str, version: int) -> None:

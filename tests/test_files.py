@@ -1,5 +1,6 @@
 """Files between the rooms: what is written is read back, and nothing else is."""
 
+import codecs
 import copy
 import json
 import stat
@@ -63,6 +64,16 @@ def test_a_truncated_line_is_named(records_file):
     text = records_file.read_text()
     records_file.write_text(text[: len(text) - 20])
     with pytest.raises(HyperfitError, match=r"line 2: not JSON .* is the file cut off\?"):
+        read_continuations(records_file)
+
+
+def test_a_byte_order_mark_is_skipped_and_half_a_character_is_named(records_file):
+    records_file.write_bytes(codecs.BOM_UTF8 + records_file.read_bytes())
+    assert read_continuations(records_file) == (GENERATION, [RECORD])
+    records_file.write_bytes(records_file.read_bytes().replace(b'"ee"', b'"e\\udc00"'))
+    with pytest.raises(
+        HyperfitError, match=r"continuations.jsonl, line 2: half a character \(\\udc00\); was a text cut"
+    ):
         read_continuations(records_file)
 
 

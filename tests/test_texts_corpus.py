@@ -1,5 +1,6 @@
 """Corpora from local files."""
 
+import codecs
 import json
 import lzma
 
@@ -61,8 +62,14 @@ def test_an_empty_corpus_is_refused(tmp_path, name):
     [
         ("c.txt", b"caf\xe9", ": not UTF-8 text (byte 3); save it as UTF-8"),
         ("c.jsonl", b'{"text": "a"}\n{"text": "b', ", line 2: not JSON (Unterminated string starting at); is the file"),
-        ("c.jsonl", b'{"text": 5}\n', ", line 1: no text in field 'text' (found: text); name it with --text_column"),
-        ("c.jsonl", b"[1]\n", ", line 1: no text in field 'text' (found: a list); name it with --text_column"),
+        ("c.jsonl", b'{"text": 5}\n', ", line 1: field 'text' is 5, text was expected; name a field that"),
+        ("c.jsonl", b"[1]\n", ", line 1: a list, an object was expected"),
+        (
+            "c.jsonl",
+            b'{"text": "a"}\n{"text": "b \\ud83d"}\n',
+            ", line 2: half a character (\\ud83d); was a text cut inside an emoji? Write it whole",
+        ),
+        ("c.txt", "a".encode("utf-16"), ": not UTF-8 text (byte 0); save it as UTF-8"),
         (
             "c.jsonl.xz",
             b"nothing packed",
@@ -80,6 +87,28 @@ def test_what_cannot_be_read_is_one_line(tmp_path, name, content, message):
         load_corpus(path)
     assert str(caught.value).startswith(f"{path}{message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c.jsonl", "c.jsonl.xz"])
+def test_a_byte_order_mark_and_crlf_of_other_tools_are_no_text(tmp_path, name):
+    path = write(tmp_path / name, TEXTS)
+    packed = path.suffix == ".xz"
+    plain = lzma.decompress(path.read_bytes()) if packed else path.read_bytes()
+    marked = codecs.BOM_UTF8 + plain.replace(b"\n", b"\r\n")
+    path.write_bytes(lzma.compress(marked) if packed else marked)
+    assert load_corpus(path).texts == TEXTS
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.xz", "c.parquet"])
+def test_a_null_text_is_left_out_of_every_kind_of_file_and_said(tmp_path, name, caplog):
+    assert load_corpus(write(tmp_path / name, ["a b c", None])).texts == ["a b c"]
+    assert caplog.messages == [f"{tmp_path / name}: 1 of 2 rows have null for a text and are left out"]
+
+
+def test_an_emoji_written_as_two_escapes_is_whole(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude42 and a written \\\\ud83d"}\n')
+    assert load_corpus(path).texts == ["\U0001f642 and a written \\ud83d"]
 
 
 def test_a_missing_file(tmp_path):

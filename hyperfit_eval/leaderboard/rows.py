@@ -82,7 +82,7 @@ def read_rows(source: Source) -> list[Row]:
 
 def _file(source: Source) -> Iterator[Row]:
     try:
-        document = json.loads(source.path.read_text(encoding="utf-8"))
+        document = json.loads(source.path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise HyperfitError(f"cannot be read ({error.strerror})") from error
     except ValueError as error:

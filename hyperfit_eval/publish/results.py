@@ -170,7 +170,7 @@ def _read(path: Path, training: TrainingSet | None, model: Path) -> list[Evaluat
         generation, records = read_continuations(path)
         return [_checked(path, open_ended(score_records(generation, records, training=training)), training)]
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise HyperfitError(f"--results {path}: cannot be read as JSON ({error})") from error
     kind = document.get("format") if isinstance(document, dict) else None

@@ -1,6 +1,6 @@
 """Corpora to train on: a Hub dataset or a local file, as a list of texts."""
 
-import json
+import logging
 import lzma
 import re
 from collections.abc import Iterable
@@ -13,6 +13,8 @@ from typing import Any
 from .. import files
 from ..errors import HyperfitError
 from . import sources
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.xz", ".parquet")
 
@@ -47,6 +49,8 @@ def load_corpus(
         text_column: where the text is, "text" by default.
         data_files, config: as in `datasets.load_dataset`.
 
+    Blank texts and null ones are left out, whatever the format.
+
     Raises:
         HyperfitError: no such file, dataset, split or column; a file of another kind; no text in it.
     """
@@ -64,39 +68,43 @@ def load_corpus(
 def _read_file(path: Path, column: str) -> list[str]:
     if not path.is_file():
         raise HyperfitError(f"{path}: no such file; give a {', '.join(SUFFIXES)} file or a Hub dataset id")
+    if path.name.endswith(".txt"):
+        return re.split(r"\n(?:[ \t]*\n){2,}", files.read_text(path))
+    if path.name.endswith(".jsonl"):
+        return _read_lines(path, files.read_text(path), column)
+    if path.name.endswith(".jsonl.xz"):
+        return _read_lines(path, _unpack(path), column)
+    if path.name.endswith(".parquet"):
+        return _read_parquet(path, column)
+    raise HyperfitError(f"{path}: not a {', '.join(SUFFIXES)} file; convert it to one of these")
+
+
+def _unpack(path: Path) -> str:
     try:
-        if path.name.endswith(".txt"):
-            return re.split(r"\n(?:[ \t]*\n){2,}", path.read_text(encoding="utf-8"))
-        if path.name.endswith(".jsonl"):
-            return _read_lines(path, path.read_text(encoding="utf-8"), column)
-        if path.name.endswith(".jsonl.xz"):
-            with lzma.open(path, "rt", encoding="utf-8") as packed:
-                return _read_lines(path, packed.read(), column)
-        if path.name.endswith(".parquet"):
-            return _read_parquet(path, column)
+        with lzma.open(path, "rt", encoding="utf-8-sig") as packed:
+            return packed.read()
     except UnicodeDecodeError as error:
         raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise HyperfitError(f"{path}: cannot be read ({error}); is the file whole?") from error
-    raise HyperfitError(f"{path}: not a {', '.join(SUFFIXES)} file; convert it to one of these")
 
 
 def _read_lines(path: Path, content: str, column: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise HyperfitError(f"{path}, line {number}: not JSON ({error.msg}); is the file cut off?") from error
-        if not isinstance(row, dict) or not isinstance(row.get(column), str):
-            found = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
+    values = []
+    for number, row in files.iter_json_lines(path, content):
+        if not isinstance(row, dict):
+            raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
+        if column not in row:
             raise HyperfitError(
-                f"{path}, line {number}: no text in field '{column}' (found: {found}); name it with --text_column"
+                f"{path}, line {number}: no field '{column}' (found: {', '.join(row)}); name it with --text_column"
             )
-        texts.append(row[column])
-    return texts
+        if not isinstance(row[column], (str, type(None))):
+            raise HyperfitError(
+                f"{path}, line {number}: field '{column}' is {row[column]!r:.60}, text was expected; name a field that "
+                "holds text with --text_column"
+            )
+        values.append(row[column])
+    return _texts_alone(str(path), values)
 
 
 def _read_parquet(path: Path, column: str) -> list[str]:
@@ -136,7 +144,17 @@ def _require_column(name: str, column: str, columns: list[str]) -> None:
 
 
 def _require_text(name: str, column: str, values: Iterable[Any]) -> list[str]:
-    values = [value for value in values if value is not None]
-    if not all(isinstance(value, str) for value in values):
+    values = list(values)
+    if not all(isinstance(value, (str, type(None))) for value in values):
         raise HyperfitError(f"{name}: column '{column}' does not hold text; name one that does with --text_column")
-    return values
+    return _texts_alone(name, values)
+
+
+def _texts_alone(name: str, values: list[str | None]) -> list[str]:
+    """The texts without the nulls, which a dataset of any format holds where a text is missing."""
+    texts = [value for value in values if value is not None]
+    if len(texts) < len(values):
+        logger.warning(
+            "%s: %d of %d rows have null for a text and are left out", name, len(values) - len(texts), len(values)
+        )
+    return texts

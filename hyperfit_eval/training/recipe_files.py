@@ -103,7 +103,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 def _read(path: Path, name: str) -> Recipe:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

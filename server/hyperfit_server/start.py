@@ -99,7 +99,7 @@ def _load(options: Options) -> TransformersEngine:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     engine = load_engine(options.model, options.index, without_index=options.no_blocking, **chosen)
     if options.chat_template is not None:
-        engine.tokenizer.chat_template = options.chat_template.read_text(encoding="utf-8")
+        engine.tokenizer.chat_template = options.chat_template.read_text(encoding="utf-8-sig")
     return engine
 
 
