@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
 import zipfile
 from collections import Counter
+from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import httpx
 import preference_study as invented
@@ -86,7 +89,10 @@ def test_joining_again_with_the_same_token_is_one_account(client, store):
 
 def test_loopback_needs_no_invitation_and_takes_no_other_name(client):
     assert client.post("/api/join", json={"name": "Ann"}).status_code == 200
-    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
+        assert client.post("/api/join", json={"name": "Eve"}, headers=headers).status_code == 403
+        assert client.get("/", headers=headers).status_code == 403
+    assert client.post("/api/join", json={"name": "Ann"}, headers={"Origin": "http://127.0.0.1"}).status_code == 200
     assert client.get("/api/admin/progress").status_code == 401
 
 
@@ -124,7 +130,44 @@ def test_files_and_headers(client):
     assert client.get("/static/..%2fapp.py").status_code == 404
     assert client.post("/api/join", content=b"x" * 20_000).status_code == 413
     assert client.post("/api/join", json={"name": ""}).json()["detail"] == "a name of 0 characters; expected 1 to 60"
-    assert client.post("/api/join", json={}).status_code == 422
+    assert client.post("/api/join", json={}).json() == {"detail": "name: Field required"}
+    assert client.head("/").status_code == client.head("/static/page.js").status_code == 200  # monitors ask so
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("join", '{"name": NaN}', "name nan: expected a valid string"),
+        ("join", r'{"name": "a\ud800"}', r"name 'a\ud800': expected a valid string, unable to parse raw data as a"),
+        ("join", r'{"name": "Ann", "token": "\udfff"}', r"token '\udfff': expected a valid string"),
+        ("answer", '{"pair": "x", "choice": "first", "seconds": NaN}', "seconds nan: expected a finite number"),
+        ("answer", '{"pair": "x", "choice": "first", "seconds": -Infinity}', "seconds -inf: expected a"),
+        ("answer", r'{"pair": "\ud800", "choice": "first"}', r"pair '\ud800': expected a valid string"),
+        ("answer", '{"pair": "x", "choice": Infinity}', "choice inf: expected 'first', 'second' or 'equal'"),
+        ("undo", '{"answer": 1e999}', "answer inf: expected a finite number"),
+        ("undo", "NaN", "body nan: expected a valid dictionary or object"),
+        ("undo", "{", "body: not JSON, an object was expected"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_said_in_one_line(client, path, body, detail):
+    me = bearer(client.post("/api/join", json={"name": "Ann"}).json()["token"])
+    response = client.post(f"/api/{path}", content=body, headers=me | JSON)
+    assert response.status_code == 422 and response.json()["detail"].startswith(detail)
+
+
+def test_a_disk_that_is_full_is_told_and_the_store_goes_on(client, store, monkeypatch):
+    """The page sends what was not stored again after a status of 5xx."""
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    statuses = {client.post("/api/join", json={"name": f"{number:060}"}).status_code for number in range(200)}
+    assert statuses == {200, 503}
+    response = client.post("/api/join", json={"name": "Ann"})
+    assert response.json() == {"detail": "the answers cannot be stored at the moment (database or disk is full)"}
+    store._db.execute(f"PRAGMA max_page_count = {2 * pages}")
+    assert client.post("/api/join", json={"name": "Ann"}).status_code == 200
 
 
 def test_admin_page_and_exports(public, store):
@@ -212,7 +255,7 @@ def test_an_error_of_the_running_server_is_no_matter_of_the_address(tmp_path, mo
     def fail(self, sockets):
         raise OSError("disk")
 
-    monkeypatch.setattr("hyperfit_annotate.app.uvicorn.Server.run", fail)
+    monkeypatch.setattr("hyperfit_annotate.app.Server.run", fail)
     result = CliRunner().invoke(command, ["annotate", str(tmp_path), "--port", "0"])
     assert isinstance(result.exception, OSError) and str(result.exception) == "disk"
 
@@ -228,6 +271,20 @@ def servers(tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_sigterm_ends_it_with_half_a_body_on_the_way(servers):
+    """The request that has arrived is answered; those that have not are cut off at once."""
+    process, address = servers[0]
+    here = urlsplit(address)
+    head = f"POST /api/join HTTP/1.1\r\nHost: {here.netloc}\r\nContent-Type: application/json\r\n"
+    with ExitStack() as connections:
+        for sent in (f"{head}Content-Length: 90\r\n\r\n{{", head, ""):
+            connection = connections.enter_context(socket.create_connection((here.hostname, here.port)))
+            connection.sendall(sent.encode())
+        assert httpx.post(f"{address}/api/join", json={"name": "Ann"}, trust_env=False).status_code == 200
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_fifty_annotators_at_two_processes_of_which_one_is_killed(servers, tmp_path):

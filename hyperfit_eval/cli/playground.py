@@ -47,7 +47,9 @@ def playground(
 
 def _require_token(host: str, token: str | None) -> None:
     """The same rules as those of the annotation page."""
-    from hyperfit_annotate.access import LEAST_TOKEN, is_loopback
+    from hyperfit_annotate.access import LEAST_TOKEN
+
+    from ..web.local import is_loopback
 
     if token is None and not is_loopback(host):
         raise HyperfitError(

@@ -22,7 +22,8 @@ from .study import CHOICES, STORE_FILE, Study, read_study
 
 LEASE_SECONDS = 20 * 60
 """How long a pair stays with an annotator who does not answer."""
-BUSY_SECONDS = 60
+BUSY_SECONDS = 20
+"""How long a call waits for other processes that write."""
 MAX_NAME = 60
 
 _FREE = """
@@ -315,10 +316,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself has ended it where the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
 
 def _open(db: sqlite3.Connection, annotator: int) -> list[tuple[str, float]]:

@@ -2,11 +2,11 @@
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from dataclasses import dataclass, field
 
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.web.local import is_loopback
 
 LEAST_TOKEN = 16
 """Characters of a token that is given."""
@@ -51,11 +51,3 @@ def access_for(host: str, token: str | None) -> Access:
         raise HyperfitError(f"--token: {len(token)} characters, expected {LEAST_TOKEN} or more, hard to guess")
     # With a token the server may stand behind a proxy on this machine, so that a loopback address proves nothing.
     return Access(token or secrets.token_urlsafe(24), loopback and token is None)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,20 +2,21 @@
 
 import io
 import socket
+import sqlite3
 import zipfile
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.preference.store import Annotator, Conflict, Offer, Store, Taken
+from hyperfit_eval.web.local import LocalOnly
+from hyperfit_eval.web.server import Server, Timeouts
 
 from .access import Access, access_for
 
@@ -30,7 +31,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "::1"]
+TIMEOUTS = Timeouts(request=60, shutdown=10)
+"""An answer takes milliseconds; who has not sent a request whole by then is cut off."""
 
 
 class NewAnnotator(BaseModel):
@@ -71,10 +73,11 @@ def create_app(store: Store, access: Access) -> FastAPI:
     app = FastAPI(title="hyperfit annotate", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store, app.state.access = store, access
     if access.loopback:
-        # Otherwise a web page could reach this server through a name of its own (DNS rebinding).
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES, www_redirect=False)
+        app.add_middleware(LocalOnly)
     app.middleware("http")(_guarded)
     app.add_exception_handler(HyperfitError, lambda _, error: JSONResponse({"detail": str(error)}, 422))
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(sqlite3.Error, _not_stored)
     app.include_router(page)
     app.include_router(annotating)
     app.include_router(admin)
@@ -82,7 +85,7 @@ def create_app(store: Store, access: Access) -> FastAPI:
 
 
 def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds: float) -> None:
-    """Serve a study until interrupted.
+    """Serve a study until SIGTERM or Ctrl-C; requests that have arrived are answered first.
 
     Raises:
         HyperfitError: no study, no token where one is needed, or an address that cannot be listened on.
@@ -98,9 +101,7 @@ def serve(study: Path, *, host: str, port: int, token: str | None, lease_seconds
             print(f"annotators: {address}{invitation}")
             # A token that was given is known to who gave it.
             print(f"admin page: {address}/admin#{access.token if token is None else 'TOKEN'}", flush=True)
-            config = uvicorn.Config(create_app(store, access), log_level="warning", access_log=False)
-            with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-                uvicorn.Server(config).run(sockets=[listener])
+            Server(create_app(store, access), TIMEOUTS).run(sockets=[listener])
     finally:
         store.close()
 
@@ -115,12 +116,33 @@ def _listener(host: str, port: int) -> socket.socket:
 async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
     """Refuse bodies that no call of ours has, and send the headers that confine the page."""
     length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+    if (
+        "transfer-encoding" in request.headers
+        or len(length) > 9
+        or not length.isdecimal()
+        or int(length) > MAX_BODY_BYTES
+    ):
         response: Response = JSONResponse({"detail": f"a body of at most {MAX_BODY_BYTES} bytes was expected"}, 413)
     else:
         response = await handle(request)
     response.headers.update(HEADERS)
     return response
+
+
+def _not_valid(_: Request, error: Exception) -> Response:
+    """What is wrong with a call, in one line; FastAPI's own answer repeats values that no JSON can hold: NaN."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return JSONResponse({"detail": "body: not JSON, an object was expected"}, 422)
+    name, value = ".".join(map(str, first["loc"][1:])) or "body", first.get("input")
+    shown = f" {value!a:.40}" if isinstance(value, str | int | float) else ""
+    return JSONResponse({"detail": f"{name}{shown}: {first['msg'].replace('Input should be', 'expected')}"}, 422)
+
+
+def _not_stored(_: Request, error: Exception) -> Response:
+    """The page sends it again."""
+    return JSONResponse({"detail": f"the answers cannot be stored at the moment ({error})"}, 503)
 
 
 def _store(request: Request) -> Store:
@@ -150,18 +172,21 @@ Me = Annotated[Annotator, Depends(_annotator)]
 page = APIRouter()
 
 
+@page.head("/", include_in_schema=False)
 @page.get("/")
 def index() -> Response:
     """The annotators' page."""
     return _file("index.html")
 
 
+@page.head("/admin", include_in_schema=False)
 @page.get("/admin")
 def admin_page() -> Response:
     """The owner's page; it holds nothing before it has the token."""
     return _file("admin.html")
 
 
+@page.head("/static/{name}", include_in_schema=False)
 @page.get("/static/{name}")
 def static(name: str) -> Response:
     """A file of the pages."""
