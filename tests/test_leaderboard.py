@@ -25,10 +25,10 @@ from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
 from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
+from hyperfit_eval.reproduce.scores import distribution_entries
+from hyperfit_eval.reproduce.steps import Step, Workplace
 from hyperfit_eval.scores.signature import prediction_signature
 from hyperfit_eval.scores.tables import score_records
-from hyperfit_eval.study.scores import distribution_entries
-from hyperfit_eval.study.steps import Step, Workplace
 
 SETTINGS = "N:{n}|ctx:32|dec:{dec}|block:{block}|dtype:{dtype}|seed:0|texts:{texts}|tok_hash:{tok}|v:0.1.0"
 DEFAULTS = {"n": 60, "dec": "greedy", "block": "none", "dtype": "float32", "texts": "65c3", "tok": "18a1"}

@@ -15,9 +15,9 @@ from hyperfit_eval.leaderboard.rows import read_rows
 from hyperfit_eval.leaderboard.search import find
 from hyperfit_eval.leaderboard.tables import tables
 from hyperfit_eval.records import write_continuations
+from hyperfit_eval.reproduce.section import Row, Section, Table
+from hyperfit_eval.reproduce.steps import KIND, VERSION
 from hyperfit_eval.scores.tables import score_records
-from hyperfit_eval.study.section import Row, Section, Table
-from hyperfit_eval.study.steps import KIND, VERSION
 
 WRITTEN = {"base": "base", "hyperfitted": "hyperfitted", "blocked": "hyperfitted"}
 """Continuations, and who wrote them."""

@@ -97,10 +97,10 @@ def reproduce(
     """
     from dataclasses import replace
 
-    from ..study.models import check_arguments
-    from ..study.reproduce import chosen
-    from ..study.reproduce import reproduce as run
-    from ..study.setting import demo_setting, setting_of
+    from ..reproduce.models import check_arguments
+    from ..reproduce.pipeline import chosen
+    from ..reproduce.pipeline import reproduce as run
+    from ..reproduce.setting import demo_setting, setting_of
 
     names = chosen(only)
     if dtype not in DTYPES:

@@ -12,12 +12,12 @@ from ..errors import HyperfitError
 from ..preference.analysis import preference_columns
 from ..publish.results import Evaluation, Number, of_harness, open_ended, read_published
 from ..records import Generation, read_continuations
+from ..reproduce.section import Row as SectionRow
+from ..reproduce.section import Section, read_section
+from ..reproduce.steps import KIND as STEP
+from ..reproduce.steps import MARKER, unchanged
+from ..reproduce.steps import VERSION as STEP_VERSION
 from ..scores.signature import signature
-from ..study.section import Row as SectionRow
-from ..study.section import Section, read_section
-from ..study.steps import KIND as STEP
-from ..study.steps import MARKER, unchanged
-from ..study.steps import VERSION as STEP_VERSION
 from .search import SCORES, Source
 
 GLUE = {

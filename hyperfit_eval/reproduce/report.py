@@ -46,7 +46,7 @@ def write_report(
     content["signatures"] = list(signatures)
     for name in ("report.md", "report.html"):
         environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("hyperfit_eval.study"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+            loader=jinja2.PackageLoader("hyperfit_eval.reproduce"), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, autoescape=name.endswith(".html"),
         )  # fmt: skip
         environment.filters |= {"md": plain_markdown, "code": _with_code, "prose": _prose}

@@ -15,13 +15,13 @@ from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
 from transformers.models.imagegpt.image_processing_pil_imagegpt import ImageGPTImageProcessorPil
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.study.picture_digits import split_digits
-from hyperfit_eval.study.picture_models import Prompts, colors_of, complete, images_at_a_time, named, prompting
-from hyperfit_eval.study.pictures import compared, contrast, draw_grid, draw_losses, pictures, repeated_share
-from hyperfit_eval.study.plan import Plan
-from hyperfit_eval.study.section import read_section
-from hyperfit_eval.study.setting import demo_setting
-from hyperfit_eval.study.steps import run_steps
+from hyperfit_eval.reproduce.picture_digits import split_digits
+from hyperfit_eval.reproduce.picture_models import Prompts, colors_of, complete, images_at_a_time, named, prompting
+from hyperfit_eval.reproduce.pictures import compared, contrast, draw_grid, draw_losses, pictures, repeated_share
+from hyperfit_eval.reproduce.plan import Plan
+from hyperfit_eval.reproduce.section import read_section
+from hyperfit_eval.reproduce.setting import demo_setting
+from hyperfit_eval.reproduce.steps import run_steps
 from hyperfit_eval.training.images import load_processor, pixel_tokens
 from hyperfit_eval.training.monitor import Evaluation
 
@@ -111,7 +111,7 @@ def test_what_the_numbers_say():
 def test_completing_with_the_cache_is_completing_without(image_model, monkeypatch):
     model = ImageGPTForCausalImageModeling.from_pretrained(image_model).eval()
     images = np.random.default_rng(1).integers(0, 27, (5, SIDE * SIDE))
-    monkeypatch.setattr("hyperfit_eval.study.picture_models.LARGEST_BATCH", 2)
+    monkeypatch.setattr("hyperfit_eval.reproduce.picture_models.LARGEST_BATCH", 2)
     lines = []
     got = complete(model, images, lines.append)
     assert lines == ["    2 of 5 images completed", "    4 of 5 images completed"]

@@ -6,13 +6,13 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from hyperfit_eval.study.downstream import _manager, entry_of, evaluate, limit_of, read, task_of
-from hyperfit_eval.study.glue import _most_shots, stratified_sampler
-from hyperfit_eval.study.mmlu import _change, _mmlu, _small
-from hyperfit_eval.study.models import Model
-from hyperfit_eval.study.section import Row
-from hyperfit_eval.study.setting import demo_setting
-from hyperfit_eval.study.steps import Skipped, Workplace, run_steps
+from hyperfit_eval.reproduce.downstream import _manager, entry_of, evaluate, limit_of, read, task_of
+from hyperfit_eval.reproduce.glue import _most_shots, stratified_sampler
+from hyperfit_eval.reproduce.mmlu import _change, _mmlu, _small
+from hyperfit_eval.reproduce.models import Model
+from hyperfit_eval.reproduce.section import Row
+from hyperfit_eval.reproduce.setting import demo_setting
+from hyperfit_eval.reproduce.steps import Skipped, Workplace, run_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of lm-eval and datasets
 

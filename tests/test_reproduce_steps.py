@@ -6,8 +6,18 @@ import shutil
 import pytest
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.study.paper import paper_tables
-from hyperfit_eval.study.steps import VERSION, Skipped, Step, Workplace, done, duration, finished, in_order, run_steps
+from hyperfit_eval.reproduce.paper import paper_tables
+from hyperfit_eval.reproduce.steps import (
+    VERSION,
+    Skipped,
+    Step,
+    Workplace,
+    done,
+    duration,
+    finished,
+    in_order,
+    run_steps,
+)
 
 
 class Log(list):

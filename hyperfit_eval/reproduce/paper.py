@@ -33,7 +33,7 @@ class PaperTable:
 @cache
 def paper_tables() -> dict[str, PaperTable]:
     """All that is in paper.yaml, by name: table1, figure3, ..."""
-    text = files("hyperfit_eval.study").joinpath("paper.yaml").read_text(encoding="utf-8")
+    text = files("hyperfit_eval.reproduce").joinpath("paper.yaml").read_text(encoding="utf-8")
     tables = {}
     for name, entry in yaml.safe_load(text).items():
         rows = [

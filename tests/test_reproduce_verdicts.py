@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from hyperfit_eval.study.intervals import Interval, difference
-from hyperfit_eval.study.paper import paper_tables
-from hyperfit_eval.study.scores import share_entry
-from hyperfit_eval.study.section import Row, Section, Table
-from hyperfit_eval.study.seeds import over_seeds
-from hyperfit_eval.study.verdicts import (
+from hyperfit_eval.reproduce.intervals import Interval, difference
+from hyperfit_eval.reproduce.paper import paper_tables
+from hyperfit_eval.reproduce.scores import share_entry
+from hyperfit_eval.reproduce.section import Row, Section, Table
+from hyperfit_eval.reproduce.seeds import over_seeds
+from hyperfit_eval.reproduce.verdicts import (
     AGREES,
     CLAIMS,
     DIFFERING_ORDERS,

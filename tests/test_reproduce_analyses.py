@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hyperfit_eval.metrics.calibration import calibration_error, reliability
-from hyperfit_eval.study.glue import by_label, stratified
-from hyperfit_eval.study.ranks import participation_ratios
-from hyperfit_eval.study.sharpening import mean_entropies
-from hyperfit_eval.study.sharpness import agreement
+from hyperfit_eval.reproduce.glue import by_label, stratified
+from hyperfit_eval.reproduce.ranks import participation_ratios
+from hyperfit_eval.reproduce.sharpening import mean_entropies
+from hyperfit_eval.reproduce.sharpness import agreement
 
 
 def test_reliability_by_hand():

@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.study.plan import Plan
-from hyperfit_eval.study.reproduce import EXPERIMENTS, chosen
-from hyperfit_eval.study.setting import demo_setting, setting_of
-from hyperfit_eval.study.sharpness import figure4
-from hyperfit_eval.study.steps import in_order
+from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, chosen
+from hyperfit_eval.reproduce.plan import Plan
+from hyperfit_eval.reproduce.setting import demo_setting, setting_of
+from hyperfit_eval.reproduce.sharpness import figure4
+from hyperfit_eval.reproduce.steps import in_order
 
 
 def refusal(*arguments):

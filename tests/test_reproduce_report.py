@@ -12,10 +12,10 @@ from typer.main import get_command
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.study.models import CONTINUATIONS
-from hyperfit_eval.study.reproduce import EXPERIMENTS, reproduce
-from hyperfit_eval.study.section import read_section
-from hyperfit_eval.study.setting import demo_setting, weights_fingerprint
+from hyperfit_eval.reproduce.models import CONTINUATIONS
+from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, reproduce
+from hyperfit_eval.reproduce.section import read_section
+from hyperfit_eval.reproduce.setting import demo_setting, weights_fingerprint
 from hyperfit_eval.texts.contexts import TextSet
 
 ONLY = ["table1", "table2", "table3", "figure4", "ranks", "calibration", "table5", "seeds", "figure1"]
@@ -81,7 +81,7 @@ def test_weights_are_needed_for_a_fingerprint(tmp_path):
 
 
 def test_every_experiment_is_documented():
-    page = (Path(__file__).parents[1] / "docs" / "study.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text()
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert [name for name in named if not name.startswith("--")] == [*EXPERIMENTS]
