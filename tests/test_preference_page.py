@@ -382,7 +382,7 @@ def test_admin_page(page, tmp_path, monkeypatch):
         person = store.annotator(store.add_annotator(name)).id
         clock = now - 40 * 45
         for _ in range(40):
-            monkeypatch.setattr(store_module.time, "time", lambda at=clock: at)
+            monkeypatch.setattr(store, "_now", lambda at=clock: at)
             pair = study.by_id[store.next(person).pair]
             clock += generator.uniform(10, 70)
             if pair.is_check:
@@ -391,6 +391,7 @@ def test_admin_page(page, tmp_path, monkeypatch):
                 choice = invented.choice_of(pair, "original" if pair.other.startswith("base") else "model")
             else:
                 choice = "first" if generator.random() < bias else "second"
+            monkeypatch.setattr(store, "_now", lambda at=clock: at)
             monkeypatch.setattr(store_module.time, "time", lambda at=clock: at)
             store.answer(person, pair.id, choice, seconds=1000)
     monkeypatch.undo()

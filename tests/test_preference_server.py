@@ -214,14 +214,14 @@ def test_hours_left(store, monkeypatch):
     person = store.annotator(store.add_annotator("Ann")).id
     normal = {pair.id for pair in store.study.pairs if not pair.is_check}
     monkeypatch.setattr(store, "_random", random.Random(1))
-    at = time.time()
+    at = store._now()
     spent = []
     while len(spent) < 3:
         pair = store.next(person).pair
         if pair in normal:
             spent.append(40 if len(spent) == 2 else 10)
         at += 100
-        monkeypatch.setattr("hyperfit_eval.preference.store.time.time", lambda now=at: now)
+        monkeypatch.setattr(store, "_now", lambda now=at: now)
         store.answer(person, pair, "first", seconds=spent[-1] if pair in normal else None)
     found = progress(store)
     assert found["median_seconds"] == 10 and found["hours_left"] == pytest.approx(20 * 21 / 0.9 / 3600)

@@ -9,19 +9,33 @@ import preference_study as invented
 import pytest
 
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.preference import clock as clock_module
 from hyperfit_eval.preference import store as module
+from hyperfit_eval.preference.progress import progress
 from hyperfit_eval.preference.store import Conflict, Store, Taken
 from hyperfit_eval.preference.study import CHOICES
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """A clock to turn by hand."""
+def clock(monkeypatch, tmp_path):
+    """Clocks to turn by hand: `now` goes on as time does, `wall` is what the machine shows and may be set."""
 
     class Clock:
-        now = 1000.0
+        now, wall = 1000.0, 1.7e9
 
-    monkeypatch.setattr(module.time, "time", lambda: Clock.now)
+        @classmethod
+        def time(cls):
+            return cls.wall + cls.now
+
+        @classmethod
+        def monotonic(cls):
+            return cls.now
+
+    boot = tmp_path / "boot_id"
+    boot.write_text("this boot")
+    monkeypatch.setattr(clock_module, "BOOT_ID", boot)
+    for part in (module, clock_module):
+        monkeypatch.setattr(part, "time", Clock)
     return Clock
 
 
@@ -116,6 +130,81 @@ def test_late_but_nobody_took_it(make, clock):
     store.answer(a, pair.id, "first", seconds=1000)
     assert store.answers()[0].seconds == 122  # no more than went by
     assert store.next(b).finished
+
+
+YEARS = 10 * 365 * 24 * 3600.0
+
+
+@pytest.mark.parametrize("jump", [-YEARS, -3600.0, 3600.0, YEARS])
+def test_the_machines_clock_may_be_set(make, clock, monkeypatch, jump):
+    """Leases of 60 s and time spent go on as time does, also in a process that starts afterwards."""
+    store = make(models=("base",), contexts=2, scenarios=[128], annotations=1)
+    a, b = people(store, 2)
+    for person in (a, b):
+        store.next(person)
+    clock.now += 30
+    clock.wall += jump
+    later = make()
+    assert later.open_count() == store.open_count() == 2
+    assert later.next(b).pair == store.next(b).pair  # now theirs for 60 s more
+    store.answer(a, store.next(a).pair, "first", seconds=25.0)
+    later.answer(b, store.next(b).pair, "first", seconds=1e9)
+    assert [answer.seconds for answer in store.answers()] == [25.0, 30.0]
+    assert [answer.at for answer in store.answers()] == [clock.time()] * 2
+    store.undo(a, store.last_answer(a))
+    assert store.open_count() == later.open_count() == 1
+    clock.now += 61
+    assert store.open_count() == later.open_count() == 0
+    monkeypatch.setattr("hyperfit_eval.preference.progress.time", clock)
+    clock.wall -= YEARS
+    row = progress(store)["annotators"][1]
+    assert row["last"] == 0.0 and progress(store)["last_hour"] == 0
+
+
+@pytest.mark.parametrize("jump", [-YEARS, -3600.0, 3600.0, YEARS])
+def test_the_machine_starts_anew_with_another_time(make, clock, jump):
+    """No pair stays leased for longer than a new one, and no negative time is stored."""
+    store = make(models=("base",), contexts=1, scenarios=[128], annotations=1)
+    a, b = people(store, 2)
+    (pair,) = store.study.pairs
+    store.next(a)
+    clock_module.BOOT_ID.write_text("another boot")
+    clock.now, clock.wall = 5.0, clock.wall + clock.now + jump
+    store = make()
+    assert store.open_count() == (jump < 0)  # forward: the lease has run out
+    clock.now += 61
+    assert store.open_count() == 0 and store.next(b).pair == pair.id
+    clock.now += 10
+    store.answer(b, pair.id, "first", seconds=7.0)
+    with pytest.raises(Taken):
+        store.answer(a, pair.id, "first", seconds=7.0)
+    assert [answer.seconds for answer in store.answers()] == [7.0]
+
+
+def test_time_is_unknown_where_the_clock_went_back_between_two_boots(make, clock, monkeypatch, tmp_path):
+    store = make()
+    (a,) = people(store, 1)
+    pair = store.next(a).pair
+    monkeypatch.setattr(clock_module, "BOOT_ID", tmp_path / "no such file")  # another system than Linux
+    clock.wall -= YEARS
+    store = make()
+    store.answer(a, pair, "first", seconds=7.0)
+    assert [answer.seconds for answer in store.answers()] == [None]
+
+
+def test_negative_times_of_earlier_versions_are_unknown(make):
+    store = make()
+    (a,) = people(store, 1)
+    pair = store.next(a).pair
+    row = (pair, a, "first", -3.1e8, 1.0)
+    store._db.execute("INSERT INTO answers (pair, annotator, choice, seconds, at) VALUES (?, ?, ?, ?, ?)", row)
+    assert [answer.seconds for answer in store.answers()] == [None] and progress(store)["hours_left"] is None
+
+
+@pytest.mark.parametrize("minutes", [0, -1, 1441, float("inf"), float("nan")])
+def test_a_lease_that_is_none(make, minutes):
+    with pytest.raises(HyperfitError, match=rf"^a lease of {minutes} minutes; expected more than 0, 1440 at most$"):
+        make(lease_seconds=60 * minutes)
 
 
 def test_undo_is_a_row_of_its_own(make):

@@ -70,7 +70,7 @@ def annotate(
         typer.Option(envvar="HYPERFIT_ANNOTATE_TOKEN", help="Secret of the admin page. Default on loopback: random."),
     ] = None,
     lease_minutes: Annotated[
-        float, typer.Option(min=0.1, help="A pair left open for so long goes back to the others.")
+        float, typer.Option(min=0.1, max=1440, help="A pair left open for so long goes back to the others.")
     ] = 20,
 ) -> None:
     """Serve the annotation page and its admin page.

@@ -34,7 +34,8 @@ def progress(store: Store) -> dict[str, Any]:
     for number in votes.pair:
         by_model[votes.pairs[number].other] += 1
     done = {row["annotator"]: row for row in annotator_rows(study, answers)}
-    last = {answer.annotator: now - answer.at for answer in answers}
+    # The machine's clock may have gone back since then.
+    last = {answer.annotator: max(now - answer.at, 0.0) for answer in answers}
     people = [
         {
             "annotator": person.id, "annotations": 0, "checks": 0, "checks_failed": 0, "attentive": True,
@@ -51,7 +52,7 @@ def progress(store: Store) -> dict[str, Any]:
         "annotations": len(votes),
         "open": store.open_count(),
         "undone": store.undone(),
-        "last_hour": sum(answer.at > now - 3600 for answer in answers),
+        "last_hour": sum(abs(now - answer.at) < 3600 for answer in answers),
         "median_seconds": float(np.median(seconds)) if seconds else None,
         "hours_left": float(np.mean(seconds) * left / 3600) if seconds else None,
         "checks": sum(row["checks"] for row in people),

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HyperfitError
+from .clock import store_clock
 from .schema import UNDO, VERSION, statements
 from .study import CHOICES, STORE_FILE, Study, read_study
 
 LEASE_SECONDS = 20 * 60
 """How long a pair stays with an annotator who does not answer."""
+MAX_LEASE_SECONDS = 24 * 3600
 BUSY_SECONDS = 20
 """How long a call waits for other processes that write."""
 MAX_NAME = 60
@@ -83,10 +85,13 @@ class Store:
         study: read from it.
         lease_seconds: how long a pair stays with an annotator who does not answer.
     Raises:
-        HyperfitError: the file is of another study or a later version, or is no database.
+        HyperfitError: the file is of another study or a later version, or is no database; a lease that is none.
     """
 
     def __init__(self, folder: Path, study: Study | None = None, lease_seconds: float = LEASE_SECONDS) -> None:
+        if not 0 < lease_seconds <= MAX_LEASE_SECONDS:  # also of NaN
+            longest = MAX_LEASE_SECONDS // 60
+            raise HyperfitError(f"a lease of {lease_seconds / 60:g} minutes; expected more than 0, {longest} at most")
         self.study = read_study(folder) if study is None else study
         self.path, self._lease = folder / STORE_FILE, lease_seconds
         self._lock, self._random = threading.Lock(), random.SystemRandom()
@@ -143,7 +148,7 @@ class Store:
                     return Offer(pair)
             drawn = self._draw(db, annotator)
             if drawn is not None:
-                now = time.time()
+                now = self._now()
                 row = (drawn, annotator, now, now + self._lease)
                 db.execute("INSERT INTO assignments VALUES (?, ?, ?, ?, 'open')", row)
                 return Offer(drawn)
@@ -173,10 +178,10 @@ class Store:
                 return
             late = state == "lost" or not self._renew(db, pair, annotator, expires)
             if not late:
-                now = time.time()
-                if seconds is not None:
-                    seconds = min(max(seconds, 0.0), now - assigned)
-                row = (pair, annotator, choice, seconds, now)
+                spent = self._now() - assigned
+                if seconds is not None:  # unknown where the machine's clock went back between two boots
+                    seconds = min(max(seconds, 0.0), spent) if spent >= 0 else None
+                row = (pair, annotator, choice, seconds, time.time())
                 db.execute("INSERT INTO answers (pair, annotator, choice, seconds, at) VALUES (?, ?, ?, ?, ?)", row)
                 _set_state(db, pair, annotator, "answered")
         if late:  # after the commit, which keeps the state 'lost'
@@ -199,8 +204,8 @@ class Store:
             last = db.execute(query, (annotator, answer)).fetchone()
             if last is None:
                 return None
-            now = time.time()
-            row = (last[0], annotator, UNDO, now)
+            now = self._now()
+            row = (last[0], annotator, UNDO, time.time())
             db.execute("INSERT INTO answers (pair, annotator, choice, at) VALUES (?, ?, ?, ?)", row)
             # The newest assignment is offered first.
             db.execute(
@@ -211,7 +216,9 @@ class Store:
 
     def answers(self) -> list[Answer]:
         """The answers that count, in the order in which they were given."""
-        rows = self._read("SELECT pair, annotator, choice, seconds, at FROM current ORDER BY id")
+        # Earlier versions stored negative seconds where the machine's clock went back.
+        seconds = "CASE WHEN seconds >= 0 THEN seconds END"
+        rows = self._read(f"SELECT pair, annotator, choice, {seconds}, at FROM current ORDER BY id")
         return [Answer(*row) for row in rows]
 
     def answered(self, annotator: int) -> int:
@@ -245,7 +252,7 @@ class Store:
 
     def open_count(self) -> int:
         """How many pairs are with an annotator at this moment."""
-        return self._count("SELECT count(*) FROM assignments WHERE state = 'open' AND expires > ?", time.time())
+        return self._count("SELECT count(*) FROM assignments WHERE state = 'open' AND expires > ?", self._now())
 
     def undone(self) -> int:
         """How many answers were taken back."""
@@ -264,12 +271,13 @@ class Store:
         (study,) = db.execute("SELECT value FROM meta WHERE key = 'study'").fetchone()
         if study != self.study.fingerprint:
             raise HyperfitError(f"{self.path}: answers to another study ({study}); keep each study in its own folder")
+        self._now = store_clock(db, self._lease)
 
     def _draw(self, db: sqlite3.Connection, annotator: int) -> str | None:
         """A random pair for this annotator: an attention check at the study's rate, else one from the pool."""
         check = self._random.random() < self.study.check_rate
         for is_check in (1, 0) if check else (0,):
-            values = (is_check, annotator, self.study.annotations, time.time())
+            values = (is_check, annotator, self.study.annotations, self._now())
             row = db.execute(_FREE, values).fetchone()
             if row is not None:
                 return str(row[0])
@@ -277,7 +285,7 @@ class Store:
 
     def _renew(self, db: sqlite3.Connection, pair: str, annotator: int, expires: float) -> bool:
         """Prolong an open assignment; False, and it is lost, where its time ran out and its slot is taken."""
-        now = time.time()
+        now = self._now()
         if expires <= now:
             (is_check,) = db.execute("SELECT is_check FROM pairs WHERE id = ?", (pair,)).fetchone()
             (held,) = db.execute(
@@ -301,7 +309,7 @@ class Store:
               AND NOT EXISTS (SELECT 1 FROM assignments AS own WHERE own.pair = assignments.pair AND own.annotator = ?)
             LIMIT 1
         """
-        return db.execute(query, (time.time(), annotator, annotator)).fetchone() is not None
+        return db.execute(query, (self._now(), annotator, annotator)).fetchone() is not None
 
     def _read(self, query: str, *values: object) -> list[tuple]:
         with self._lock:
