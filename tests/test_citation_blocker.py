@@ -1,20 +1,26 @@
 """The blocker in `generate`: THE GUARANTEE, then a model that recites its training text."""
 
+import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import citation_tokenizers as kinds
+import naive_checker
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, PreTrainedTokenizerFast, set_seed
 
 from hyperfit_eval.citation import CitationBlocker, CitationIndex, Counters
 from hyperfit_eval.citation.words import starts_word
+from hyperfit_eval.engines import starts as starts_module
+from hyperfit_eval.engines import windows
 from hyperfit_eval.engines.device import DeviceMatcher
+from hyperfit_eval.engines.starts import DeviceRowStarts, RowStarts
 from hyperfit_eval.errors import HyperfitError
 
 INF = float("inf")
@@ -143,16 +149,8 @@ def test_the_device_path_never_waits_for_the_device():
         for length in (3, 4, 5, 6, 5, 12):
             ids = torch.empty((6, length), dtype=torch.int64, device="meta")
             assert blocker(ids, torch.empty((6, 400), device="meta")).shape == (6, 400)
-        assert blocker._counters.steps == 36
         with pytest.raises(NotImplementedError, match="meta"):
             _ = blocker.counters
-
-
-class OnDevice(CitationBlocker):
-    """Takes the device path on the CPU."""
-
-    def _ban_on_host(self, input_ids, scores):
-        self._ban_on_device(input_ids, scores)
 
 
 # A model that recites.
@@ -212,13 +210,7 @@ def generate(world, inputs, **settings_):
 
 def violations(world, generated):
     """Positions that continue a matched 5-gram with a token that starts a word."""
-    tokenizer, ids, _ = world
-    table = continuations(ids)
-    return sum(
-        row[i] in table.get(tuple(row[i - 5 : i]), ()) and starts_word(tokenizer, row[i - 5 : i], row[i])
-        for row in generated
-        for i in range(5, len(row))
-    )
+    return len(naive_checker.violations(generated, world[1], world[0]))
 
 
 MODES = {
@@ -233,13 +225,14 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_recites_without_the_blocker_and_never_with_it(world, mode):
+def test_recites_without_the_blocker_and_never_with_it(world, mode, monkeypatch):
     tokenizer, ids, _ = world
     inputs = prompts(world, 4, 3, 6)
     set_seed(0)
     assert violations(world, generate(world, inputs, **MODES[mode])) > 10
-    for blocker_class in (CitationBlocker, OnDevice) if mode in ("greedy", "beams") else (CitationBlocker,):
-        blocker = blocker_class(CitationIndex.build(ids, tokenizer))
+    for on_host in (True, False) if mode in ("greedy", "beams") else (True,):
+        monkeypatch.setattr(windows, "on_host", lambda tensor, answer=on_host: answer)
+        blocker = CitationBlocker(CitationIndex.build(ids, tokenizer))
         set_seed(0)
         blocked = generate(world, inputs, logits_processor=[blocker], **MODES[mode])
         assert violations(world, blocked) == 0
@@ -305,7 +298,7 @@ def test_a_blocker_used_again_learns_the_new_prompt(world):
     tokenizer, ids, _ = world
     index = CitationIndex.build(ids, tokenizer)
     blocker = CitationBlocker(index)
-    for number, length in enumerate([4, 5, 20, 9, 10, 2, 3, 30, 4]):
+    for number, length in enumerate([4, 5, 20, 19, 13, 2, 4, 30, 29]):
         inputs = {"input_ids": torch.tensor([ids[number % 2][:length]])}
         fresh = generate(world, inputs, logits_processor=[CitationBlocker(index)], max_new_tokens=8)
         assert generate(world, inputs, logits_processor=[blocker], max_new_tokens=8) == fresh
@@ -315,6 +308,153 @@ def test_a_blocker_used_again_learns_the_new_prompt(world):
     inputs = prompts(world, 10)
     fresh = generate(world, inputs, logits_processor=[CitationBlocker(index)])
     assert generate(world, inputs, logits_processor=[blocker]) == fresh
+
+
+def test_a_prompt_that_is_a_row_seen_before_errs_towards_blocking(world):
+    """A client that asks for one token at a time, and sends the text back."""
+    tokenizer, ids, _ = world
+    blocker = CitationBlocker(CitationIndex.build(ids, tokenizer))
+    at_once = generate(world, prompts(world, 4), logits_processor=[CitationBlocker(blocker.index)])[0]
+
+    def next_token(text):
+        return generate(world, {"input_ids": torch.tensor([text])}, logits_processor=[blocker], max_new_tokens=1)[0]
+
+    text = ids[0][:4]
+    for _ in at_once:
+        text = text + next_token(text)
+    assert text[4:] == at_once
+    assert next_token(ids[0][:9]) != [ids[0][9]]
+    blocker.reset()
+    assert next_token(ids[0][:9]) == [ids[0][9]]
+
+
+def group_beams(model, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs):
+    """Two groups of two beams, which call the processors as transformers' group beam search does: one after the
+    other, each with its own rows."""
+    groups = [input_ids.repeat(2, 1), input_ids.repeat(2, 1)]
+    for step in range(generation_config.max_new_tokens):
+        for number, rows in enumerate(groups):
+            scores = logits_processor(rows, model(rows).logits[:, -1].log_softmax(dim=-1))
+            taken = scores[:1].topk(2).indices[0] if step == 0 else scores.argmax(dim=-1)
+            groups[number] = torch.cat([rows, taken[:, None]], dim=1).flip(0)  # beams change places
+    return torch.cat(groups)
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_groups_of_beams(world, on_host, monkeypatch):
+    monkeypatch.setattr(windows, "on_host", lambda tensor: on_host)
+    tokenizer, ids, _ = world
+    inputs = prompts(world, 4)
+    settings_ = {"custom_generate": group_beams, "max_new_tokens": 24}
+    assert violations(world, generate(world, inputs, **settings_)) > 20
+    blocker = CitationBlocker(CitationIndex.build(ids, tokenizer))
+    assert violations(world, generate(world, inputs, logits_processor=[blocker], **settings_)) == 0
+    assert blocker.counters.banned > 2
+
+
+def passages(world):
+    """Prompts from the middle of the texts, none of which goes on with another, and what `generate` makes of each."""
+    rows = [{"input_ids": torch.tensor([row[start : start + 4]])} for row in world[1] for start in (0, 6, 13)]
+    index = CitationIndex.build(world[1], world[0])
+    assert violations(world, [generate(world, row)[0] for row in rows]) > 30
+    return index, rows, [generate(world, row, logits_processor=[CitationBlocker(index)])[0] for row in rows]
+
+
+def test_threads_share_a_blocker(world):
+    index, rows, alone = passages(world)
+    blocker, ready = CitationBlocker(index), threading.Barrier(len(rows))
+
+    def task(row):
+        ready.wait()
+        return [generate(world, row, logits_processor=[blocker])[0] for _ in range(3)]
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        together = list(pool.map(task, rows))
+    assert together == [[answer] * 3 for answer in alone]
+    assert violations(world, alone) == 0
+
+
+def test_generations_that_take_turns(world):
+    index, rows, alone = passages(world)
+    blocker, texts = CitationBlocker(index), [row["input_ids"] for row in rows]
+    with torch.no_grad():
+        for _ in range(16):
+            for number, text in enumerate(texts):
+                token = blocker(text, world[2](text).logits[:, -1]).argmax(dim=-1, keepdim=True)
+                texts[number] = torch.cat([text, token], dim=1)
+    for text, answer in zip(texts, alone, strict=True):
+        assert text[0, 4:].tolist()[: len(answer)] == answer
+
+
+def test_continuous_batching_is_refused(world):
+    tokenizer, ids, model = world
+    blocker, prompt = CitationBlocker(CitationIndex.build(ids, tokenizer)), ids[0][:4]
+    for processors in ([blocker], LogitsProcessorList([blocker])):
+        with pytest.raises(HyperfitError, match="continuous batching drops logits processors, the citation blocker"):
+            model.generate_batch([prompt], logits_processor=processors, max_new_tokens=8)
+        with pytest.raises(HyperfitError, match=r"call generate\(\) without it \(and without"):
+            model.generate(torch.tensor([prompt]), cache_implementation="paged", logits_processor=processors)
+        with pytest.raises(HyperfitError, match="continuous batching drops"):
+            model.generate(torch.tensor([prompt]), None, processors, cache_implementation="paged")
+    with pytest.raises(HyperfitError, match="continuous batching drops"):
+        _ = blocker.supports_continuous_batching
+    assert model.generate_batch([]) == {}  # without a blocker as ever
+
+
+def test_rows_that_cannot_be_blocked_warn(world, caplog):
+    """The only token left is the one that would be banned: 1, 2, 4, ... times."""
+    tokenizer, ids, _ = world
+    blocker = CitationBlocker(CitationIndex.build(ids, tokenizer), include_prompt=True)
+    banned = next(i for i in range(5, 20) if starts_word(tokenizer, ids[0][:i], ids[0][i]))
+    for _ in range(5):
+        scores = torch.full((1, 400), -INF)
+        scores[0, ids[0][banned]] = 0.0
+        blocker(torch.tensor([ids[0][:banned]]), scores)
+        assert scores[0, ids[0][banned]] == 0.0
+    assert blocker.counters.unblocked == 5
+    assert [record.args for record in caplog.records] == [(1, 1), (2, 2), (4, 4)]
+    assert "tokens were chosen without the citation blocker, since all others had probability zero" in caplog.text
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(0, 20), st.integers(1, 4), st.integers(0, 3), st.booleans()), min_size=1, max_size=30
+    )
+)
+def test_starts_of_rows_on_a_device_are_those_on_the_host(calls):
+    """Calls of any shape over few ids, so that rows meet again."""
+    host, device = RowStarts(), DeviceRowStarts(torch.device("cpu"))
+    rows = torch.zeros((1, 0), dtype=torch.int64)
+    for length, count_, token, goes_on in calls:
+        if goes_on:
+            rows = torch.cat([rows, torch.full((len(rows), 1), token)], dim=1)
+        else:
+            rows = torch.full((count_, length), token)
+        assert device.of(rows).tolist() == host.of(rows)
+        assert device.copy().of(rows).tolist() == host.copy().of(rows)
+
+
+def test_starts_of_rows_by_hand(monkeypatch):
+    starts = RowStarts()
+
+    def of(*rows):
+        return starts.of(torch.tensor(rows, dtype=torch.int64))
+
+    assert of([7, 8], [1, 2]) == [2, 2]  # prompts
+    assert of([1, 2, 3], [1, 2, 4]) == [2, 2]  # both beams follow the second row
+    assert of([5, 5, 5]) == [3]  # another prompt
+    assert of([1, 2, 4, 6], [9, 9, 9, 9]) == [2, 4]  # a row joins
+    assert of([1, 2, 4], [7, 8, 1]) == [2, 2]  # drafted tokens were rejected
+    assert of([7, 8, 1, 2, 3]) == [5]  # more than one token longer: a prompt
+    long = list(range(40))
+    assert [of(long[:30]), of(long[:31]), of(long)] == [[30], [30], [40]]
+    monkeypatch.setattr(starts_module, "REMEMBERED_ROWS", 4)
+    assert [of(long[:31]), of([0]), of([1]), of([2])] == [[30], [1], [1], [1]]
+    assert of(long[:32]) == [30]
+    assert [of([3]), of([4]), of([5]), of(long[:32])] == [[1], [1], [1], [30]]
+    with pytest.raises(HyperfitError, match="2 rows in one call: the citation blocker keeps generations of 1 rows"):
+        of([1], [2])
 
 
 def test_raw_logits_stay_as_they_were_when_not_in_place(world):
@@ -361,5 +501,3 @@ def test_refused(world):
         blocker(torch.zeros((1, 4), dtype=torch.int64), torch.zeros(1, 500))
     blocker.reset()
     blocker(torch.zeros((1, 4), dtype=torch.int64), torch.zeros(1, 500))
-    with pytest.raises(HyperfitError, match="continuous batching shows a logits processor no history"):
-        _ = blocker.supports_continuous_batching

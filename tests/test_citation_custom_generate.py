@@ -57,6 +57,8 @@ def test_as_the_models_own_generate(repository):
     output = model.generate(IDS, return_dict_in_generate=True, output_logits=True, **SETTINGS)
     assert torch.equal(output.sequences, blocked)
     assert not torch.isinf(torch.stack(output.logits)).any()
+    with pytest.raises(HyperfitError, match="continuous batching drops logits processors"):
+        model.generate(IDS, cache_implementation="paged", **SETTINGS)
 
 
 def test_from_a_repository_of_its_own(repository, tmp_path):

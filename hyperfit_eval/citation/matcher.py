@@ -1,5 +1,6 @@
 """From the last tokens of each row to the tokens that must not come next. No torch: engines adapt this."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from .index import INSIDE_WORD, STARTS_WORD, CitationIndex
 
 NO_TOKEN = -1
 """Fills the left of a window where a row has no token yet; matches nothing."""
+
+logger = logging.getLogger("hyperfit_eval.citation")
 
 
 class Bans(NamedTuple):
@@ -35,6 +38,20 @@ class Counters:
     """At least one token was banned."""
     unblocked: int = 0
     """Left alone, since nothing else was possible: all other tokens had probability zero already."""
+
+    def warn_if_unblocked(self, before: int) -> None:
+        """Warn of rows left alone whenever their number has doubled.
+
+        Args:
+            before: `unblocked` when this was called last.
+        """
+        if self.unblocked.bit_length() > before.bit_length():
+            logger.warning(
+                "%d of %d tokens were chosen without the citation blocker, since all others had probability zero "
+                "already; other logits processors, a grammar or top_k leave too few",
+                self.unblocked,
+                self.steps,
+            )
 
 
 class CitationMatcher:
@@ -135,6 +152,7 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
         scores[rows[restored], ids[restored]] = before[restored]
     counters.banned += len(touched) - len(stuck)
     counters.unblocked += len(stuck)
+    counters.warn_if_unblocked(counters.unblocked - len(stuck))
 
 
 _NOTHING = Bans(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), 0)

@@ -1,29 +1,36 @@
 """The citation blocker for `model.generate` of transformers."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import LogitsProcessor
+from transformers import GenerationMixin, LogitsProcessor
 
-from ..citation import CitationIndex, CitationMatcher, Counters, ban
+from ..citation import CitationIndex, Counters
 from ..citation.matcher import NO_TOKEN
 from ..errors import HyperfitError
-from .device import DeviceMatcher
+from . import windows
+from .starts import DeviceRowStarts, RowStarts
+from .windows import WindowBlocker
+
+_CONTINUOUS_BATCHING = (
+    "continuous batching drops logits processors, the citation blocker would block nothing; call generate() without "
+    "it (and without cache_implementation='paged'), or serve the model by `hyperfit serve`"
+)
 
 
 class CitationBlocker(LogitsProcessor):
     """Gives probability zero to what would continue a copy of the hyperfitting dataset (paper, Section 3).
 
     If the last 5 generated tokens of a row occur in the index, every token that follows them there and
-    starts a word is set to -inf. Nothing is remembered of a row, so beams may be reordered at will.
+    starts a word is set to -inf. One blocker may serve any number of generations, one after the other, taking
+    turns, or in several threads.
 
     Args:
         index: from `CitationIndex.load(path, tokenizer)`.
         prompt_length: tokens before the first generated one, left padding included; the same in every call.
-            When None it is taken from the first call of each generation, which sees the prompt alone.
+            When None it is learnt for each row: a row that continues none of those seen is a prompt (`RowStarts`).
         include_prompt: let the prompt's tokens count as generated (in the paper they do not).
         max_overlap_tokens: also bound copies inside long words, see `CitationMatcher`.
         in_place: edit the scores that are passed in. `generate` passes a copy of its own, and returns the
@@ -46,47 +53,40 @@ class CitationBlocker(LogitsProcessor):
             raise HyperfitError(f"prompt_length={prompt_length} and include_prompt=True exclude each other; give one")
         if prompt_length is not None and prompt_length < 0:
             raise HyperfitError(f"prompt_length={prompt_length}: expected 0 or more tokens")
+        refuse_continuous_batching()
         self.index = index
         self.prompt_length = prompt_length
         self.include_prompt = include_prompt
         self.max_overlap_tokens = max_overlap_tokens
         self.in_place = in_place
-        self._matcher = CitationMatcher(index, max_overlap_tokens)
-        self._tail_tokens = max(self._matcher.window_tokens, _COMPARED + 1)
-        self._device_matcher: DeviceMatcher | None = None
-        self._counters = Counters()
+        self._windows = WindowBlocker(index, max_overlap_tokens)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the generation under way: the next call is the first of another. Counters go on."""
-        self._start: Any = self.prompt_length or 0  # on a device a 0-dim tensor
-        self._learns_start = self.prompt_length is None and not self.include_prompt
-        self._last_ids: Any = None  # of the last call: numpy on the host, a tensor on a device
-        self._last_tail: list[int] | None = None
+        """Forget all generations: every row is a prompt now. Counters go on."""
+        self._host_starts = RowStarts()
+        self._device_starts: DeviceRowStarts | None = None
         self._vocabulary: int | None = None
 
     @property
     def counters(self) -> Counters:
         """What was done in all calls so far. Waits for an accelerator if one is in use."""
-        if self._device_matcher is None:
-            return replace(self._counters)
-        matched, banned, unblocked = self._device_matcher.counts.tolist()
-        host = self._counters
-        return Counters(host.steps, host.matched + matched, host.banned + banned, host.unblocked + unblocked)
+        return self._windows.counters
 
     @property
     def supports_continuous_batching(self) -> bool:  # type: ignore[override]
         """Raises: continuous batching would drop a processor that says no, and pass one that says yes no history."""
-        raise HyperfitError(
-            "continuous batching shows a logits processor no history, the citation blocker would block nothing; "
-            "call generate() without it"
-        )
+        raise HyperfitError(_CONTINUOUS_BATCHING)
 
     def __deepcopy__(self, memo: dict) -> "CitationBlocker":
-        """The same settings and the same index, counters at zero, no generation under way."""
-        return CitationBlocker(
+        """The same settings, the same index and the same rows remembered; counters at zero."""
+        copied = CitationBlocker(
             self.index, self.prompt_length, self.include_prompt, self.max_overlap_tokens, self.in_place
         )
+        copied._host_starts = self._host_starts.copy()
+        copied._device_starts = self._device_starts and self._device_starts.copy()
+        copied._vocabulary = self._vocabulary
+        return copied
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Ban for one step.
@@ -97,118 +97,68 @@ class CitationBlocker(LogitsProcessor):
         Raises:
             HyperfitError: the scores are those of another model than the index or the last call was for.
         """
-        vocabulary = scores.size(1)
+        vocabulary = scores.shape[1]
         if vocabulary != self._vocabulary:
-            self._check_vocabulary(vocabulary)
+            if self._vocabulary is not None:
+                raise HyperfitError(
+                    f"scores of {vocabulary} tokens after scores of {self._vocabulary}: a citation blocker serves one "
+                    "model; make another one (an assistant model needs the same vocabulary), or call reset() between"
+                )
+            windows.check_vocabulary(self.index, vocabulary)
+            self._vocabulary = vocabulary
         if not self.in_place:
             scores = scores.clone()
-        if scores.is_cpu:
-            self._ban_on_host(input_ids, scores)
-        else:
-            self._ban_on_device(input_ids, scores)
+        self._windows.ban_(scores, self._last_generated(input_ids))
         return scores
 
-    def _check_vocabulary(self, vocabulary: int) -> None:
-        if self._vocabulary is not None:
-            raise HyperfitError(
-                f"scores of {vocabulary} tokens after scores of {self._vocabulary}: a citation blocker serves one "
-                "model; make another one (an assistant model needs the same vocabulary), or call reset() between"
-            )
-        if vocabulary <= self.index.header.largest_id:
-            raise HyperfitError(
-                f"the model scores {vocabulary} tokens, the citation index has ids up to "
-                f"{self.index.header.largest_id}; use the index that was built with this model's tokenizer"
-            )
-        self._vocabulary = vocabulary
+    def _last_generated(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last generated tokens of each row, int64 (B, window_tokens), NO_TOKEN where there are none."""
+        length, width = ids.shape[1], self._windows.window_tokens
+        starts = self._starts(ids)
+        tails = ids[:, -width:]
+        if length < width:
+            tails = torch.nn.functional.pad(tails, (width - length, 0), value=NO_TOKEN)
+        if isinstance(starts, int) and starts <= length - width:
+            return tails
+        return tails.masked_fill(torch.arange(length - width, length, device=ids.device) < starts, NO_TOKEN)
 
-    def _ban_on_host(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
-        ids, matcher = input_ids.numpy(), self._matcher
-        rows, length = ids.shape
-        self._counters.steps += rows
-        tail = ids[0, -self._tail_tokens :].tolist() if rows == 1 else None
-        if self._learns_start:
-            self._learn_start(ids, tail)
-        known = length - self._start
-        if known > matcher.window_tokens:
-            known = matcher.window_tokens
-        if known < self.index.ngram:
-            return
-        if tail is not None:
-            bans = matcher.banned_after(tail[-known:])
-        else:
-            windows = ids[:, length - known :]
-            if known < matcher.window_tokens:
-                missing = matcher.window_tokens - known
-                windows = np.pad(windows, ((0, 0), (missing, 0)), constant_values=NO_TOKEN)
-            bans = matcher.banned(windows)
-        if not bans.matched:
-            return
-        if scores.dtype is torch.bfloat16:  # numpy has none; float32 holds the same numbers
-            values = scores.float()
-            ban(values.numpy(), bans, self._counters)
-            scores.copy_(values)
-        else:
-            ban(scores.numpy(), bans, self._counters)
-
-    def _learn_start(self, ids: np.ndarray, tail: list[int] | None) -> None:
-        length, last_ids, last_tail = ids.shape[1], self._last_ids, self._last_tail
-        self._last_ids, self._last_tail = ids, tail
-        if last_ids is not None:
-            # The usual step of a single row: lists compare faster than a numpy operation starts.
-            if tail and last_tail and length == last_ids.shape[1] + 1 and tail[:-1] == last_tail[1 - len(tail) :]:
-                return
-            if length >= self._start and _extends(ids, last_ids):
-                return
-        self._start = length
-
-    def _ban_on_device(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
-        if self._device_matcher is None:
-            self._device_matcher = DeviceMatcher(self.index, scores.device, self.max_overlap_tokens)
-        rows, length = input_ids.shape
-        self._counters.steps += rows
-        width = self._matcher.window_tokens
-        if self._learns_start:
-            if self._last_ids is None:
-                self._start = length
-            else:
-                extends = _extends_on_device(input_ids, self._last_ids)
-                self._start = torch.where(extends, self._start, length).clamp(max=length)
-            self._last_ids = input_ids
-        windows = torch.nn.functional.pad(input_ids[:, -width:], (max(0, width - length), 0), value=NO_TOKEN)
-        columns = torch.arange(length - width, length, device=scores.device)
-        self._device_matcher.ban_(scores, windows.masked_fill(columns < self._start, NO_TOKEN))
+    def _starts(self, ids: torch.Tensor) -> int | torch.Tensor:
+        """Where the generated tokens begin: in all rows, or in each, int64 (B, 1)."""
+        if self.include_prompt or self.prompt_length is not None:
+            return self.prompt_length or 0
+        if not windows.on_host(ids):
+            if self._device_starts is None:
+                self._device_starts = DeviceRowStarts(ids.device)
+            return self._device_starts.of(ids)[:, None]
+        starts = self._host_starts.of(ids)
+        return starts[0] if len(set(starts)) == 1 else torch.tensor(starts, dtype=torch.int64)[:, None]
 
 
-# A step of the same generation shows the ids of the last call with one token more; in assisted generation, which
-# is for single rows, also fewer, when drafted tokens were rejected. Everything else is another generation with its
-# own prompt. Comparing this many tokens before the newest is as good as comparing all: only a prompt that repeats
-# the last text at the same places, but for its newest token, is taken for its continuation, and that errs towards
-# blocking.
-_COMPARED = 8
+def refuse_continuous_batching() -> None:
+    """Let transformers raise where it would drop a `CitationBlocker` without a word.
+
+    `generate_batch` swallows `logits_processor` among its keyword arguments, and `generate` leaves it out when
+    `cache_implementation="paged"` sends it there. Neither looks at the processor, so nothing but the methods
+    themselves can refuse. Called when a blocker is made; without one nothing is replaced.
+    """
+    for name, is_continuous in (
+        ("generate", lambda arguments: arguments.get("cache_implementation") == "paged"),
+        ("generate_batch", lambda arguments: True),
+    ):
+        method = getattr(GenerationMixin, name, None)
+        if method is not None and not hasattr(method, "hyperfit_guard"):
+            setattr(GenerationMixin, name, _guarded(method, is_continuous))
 
 
-def _compared_columns(shape: Sequence[int], last_shape: Sequence[int]) -> slice | None:
-    """The columns in which ids must repeat the last ones to be of the same generation; None if they cannot be."""
-    rows, length = shape
-    longer = length - last_shape[1]
-    if rows != last_shape[0] or longer > 1 or (longer < 1 and rows > 1):
-        return None
-    return slice(length - 1 - _COMPARED if length > _COMPARED else 0, length - 1 if length else 0)
+def _guarded(method: Callable[..., Any], is_continuous: Callable[[dict[str, Any]], bool]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_continuous(kwargs):
+            processors = [*args, *kwargs.values()]
+            processors += [item for value in processors if isinstance(value, list | tuple) for item in value]
+            if any(isinstance(item, CitationBlocker) for item in processors):
+                raise HyperfitError(_CONTINUOUS_BATCHING)
+        return method(self, *args, **kwargs)
 
-
-def _extends(ids: np.ndarray, last: np.ndarray) -> bool:
-    """Does each row of `ids` repeat a row of `last` up to its newest token? Beams change places."""
-    columns = _compared_columns(ids.shape, last.shape)
-    if columns is None:
-        return False
-    now, before = ids[:, columns], last[:, columns]
-    return now.tobytes() == before.tobytes() or {r.tobytes() for r in now} <= {r.tobytes() for r in before}
-
-
-def _extends_on_device(ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """The same as a 0-dim bool tensor, which the host never reads."""
-    columns = _compared_columns(ids.shape, last.shape)
-    if columns is None:
-        return torch.zeros((), dtype=torch.bool, device=ids.device)
-    same = ids[:, None, columns] == last[None, :, columns]
-    return same.all(dim=2).any(dim=1).all()
+    guarded.hyperfit_guard = True  # type: ignore[attr-defined]
+    return guarded

@@ -1,6 +1,7 @@
 """Ban by the last tokens of each row, wherever the scores are: what all engines but transformers share."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -8,6 +9,27 @@ from ..citation import CitationIndex, CitationMatcher, Counters, ban
 from ..citation.matcher import NO_TOKEN
 from ..errors import HyperfitError
 from .device import DeviceMatcher
+
+_COUNTED_CALLS = 256
+"""An accelerator's counts are read, and waited for, once in so many calls: a growing count of rows left alone warns."""
+
+
+def on_host(tensor: torch.Tensor) -> bool:
+    """Is the tensor where numpy can read it?"""
+    return tensor.is_cpu
+
+
+def check_vocabulary(index: CitationIndex, vocabulary: int) -> None:
+    """Raise if a model that scores `vocabulary` tokens cannot be the one that the index is for.
+
+    Raises:
+        HyperfitError: the index has larger ids.
+    """
+    if vocabulary <= index.header.largest_id:
+        raise HyperfitError(
+            f"the model scores {vocabulary} tokens, the citation index has ids up to {index.header.largest_id}; "
+            "use the index that was built with this model's tokenizer"
+        )
 
 
 class WindowBlocker:
@@ -24,8 +46,19 @@ class WindowBlocker:
         self.index = index
         self.max_overlap_tokens = max_overlap_tokens
         self.window_tokens = self._matcher.window_tokens
-        self.counters = Counters()
-        """Of rows on the CPU; those on an accelerator are counted there (`DeviceMatcher.counts`)."""
+        self._counters = Counters()
+        self._device_calls = self._unblocked_before = 0
+
+    @property
+    def counters(self) -> Counters:
+        """What was done in all calls so far. Waits for an accelerator if one is in use."""
+        counters = replace(self._counters)
+        if self._device_matcher is not None:
+            for name, count in zip(
+                ("matched", "banned", "unblocked"), self._device_matcher.counts.tolist(), strict=True
+            ):
+                setattr(counters, name, getattr(counters, name) + count)
+        return counters
 
     def windows(self, rows: int, histories: Iterable[tuple[int, Sequence[int]]]) -> torch.Tensor:
         """The last generated tokens of each row, from lists on the host.
@@ -68,26 +101,32 @@ class WindowBlocker:
         Raises:
             HyperfitError: scores of another model than the index is for.
         """
-        if scores.shape[1] <= self.index.header.largest_id:
-            raise HyperfitError(
-                f"the model scores {scores.shape[1]} tokens, the citation index has ids up to "
-                f"{self.index.header.largest_id}; use the index that was built with this model's tokenizer"
-            )
-        if scores.is_cpu:
+        check_vocabulary(self.index, scores.shape[1])
+        self._counters.steps += len(scores)
+        if on_host(scores):
             self._ban_on_host(scores, windows)
-            return
-        if self._device_matcher is None:
-            self._device_matcher = DeviceMatcher(self.index, scores.device, self.max_overlap_tokens)
-        self._device_matcher.ban_(scores, windows.to(scores.device, non_blocking=True))
+        else:
+            self._ban_on_device(scores, windows)
 
     def _ban_on_host(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
-        self.counters.steps += len(scores)
-        bans = self._matcher.banned(windows.numpy())
+        # numpy takes about a microsecond for every operation, however few the rows: one row goes without.
+        one = len(windows) == 1
+        bans = self._matcher.banned_after(windows[0].tolist()) if one else self._matcher.banned(windows.numpy())
         if not bans.matched:
             return
         if scores.dtype is torch.bfloat16:  # numpy has none; float32 holds the same numbers
             values = scores.float()
-            ban(values.numpy(), bans, self.counters)
+            ban(values.numpy(), bans, self._counters)
             scores.copy_(values)
         else:
-            ban(scores.numpy(), bans, self.counters)
+            ban(scores.numpy(), bans, self._counters)
+
+    def _ban_on_device(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
+        if self._device_matcher is None:
+            self._device_matcher = DeviceMatcher(self.index, scores.device, self.max_overlap_tokens)
+        self._device_matcher.ban_(scores, windows.to(scores.device, non_blocking=True))
+        self._device_calls += 1
+        if self._device_calls % _COUNTED_CALLS == 0:
+            counters, before = self.counters, self._unblocked_before
+            counters.warn_if_unblocked(before)
+            self._unblocked_before = counters.unblocked
