@@ -64,7 +64,7 @@ def numbers(html):
 
 
 def text(html):
-    return re.sub("<.*?>", "", html.partition("<p>")[2])
+    return re.sub("<.*?>", "", html.partition('<p dir="auto">')[2])
 
 
 def test_by_hand(tiny_tokenizer, index):
@@ -253,6 +253,35 @@ def served(model, errors, **environment):
         server.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    """Where gradio would keep them."""
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def address(checkpoint, uploads, tmp_path_factory):
+    """The page of a server on loopback without a token."""
+    with served(checkpoint, tmp_path_factory.mktemp("server") / "errors", GRADIO_TEMP_DIR=str(uploads)) as address:
+        yield address
+
+
+REBOUND = {"Host": "evil.example"}
+FOREIGN = [{"Origin": "https://evil.example"}, {"Origin": "null"}, REBOUND, REBOUND | {"Origin": "http://evil.example"}]
+
+
+@pytest.mark.parametrize("headers", [{}, *FOREIGN])
+def test_nobody_uploads_and_other_sites_are_refused(address, uploads, headers):
+    with httpx.Client(base_url=address, headers=headers, trust_env=False) as client:
+        for path in ("upload", "upload/", "process_recording", "component_server", "run/predict"):
+            response = client.post(f"gradio_api/{path}", files={"files": ("x.html", b"<script>")})
+            assert response.status_code == (403 if headers else 404), path
+        assert not [path for path in uploads.rglob("*") if path.is_file()]
+        assert client.get("config").status_code == (403 if headers else 200)
+        join = client.post("gradio_api/queue/join", json={})
+        assert join.status_code == (403 if headers else 422)  # from gradio: the body has nothing that it needs
+
+
 def test_the_page_asks_for_the_token(checkpoint, tmp_path):
     token = "0123456789abcdef"
     with (
@@ -267,7 +296,7 @@ def test_the_page_asks_for_the_token(checkpoint, tmp_path):
         assert "Pick a context" in client.get("config").text and "Pick a context" in client.get("").text
 
 
-def test_the_page_in_a_browser(checkpoint, tmp_path):
+def test_the_page_in_a_browser(address):
     """Tokens arrive in all lanes, and a hostile context stays text."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -276,24 +305,23 @@ def test_the_page_in_a_browser(checkpoint, tmp_path):
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
         options.add_argument(argument)
-    with served(checkpoint, tmp_path / "errors") as address:
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-        try:
-            driver.get(address)
-            box = waited(lambda: driver.find_elements("css selector", "#context textarea"))[0]
-            hostile = "the cat <img src=x onerror='window.hacked=1'> ${window.hacked=1} {{ 1 }} sat"
-            driver.execute_script(
-                "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
-                box,
-                hostile,
-            )
-            time.sleep(0.3)
-            driver.find_element("id", "start").click()
-            waited(lambda: driver.execute_script(WHOLE) == 2)
-            assert driver.execute_script("return window.hacked === undefined")
-            assert "<b>tiny" in driver.find_element("tag name", "body").text
-        finally:
-            driver.quit()
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.get(address)
+        box = waited(lambda: driver.find_elements("css selector", "#context textarea"))[0]
+        hostile = "the cat <img src=x onerror='window.hacked=1'> ${window.hacked=1} {{ 1 }} sat"
+        driver.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+            box,
+            hostile,
+        )
+        time.sleep(0.3)
+        driver.find_element("id", "start").click()
+        waited(lambda: driver.execute_script(WHOLE) == 2)
+        assert driver.execute_script("return window.hacked === undefined")
+        assert "<b>tiny" in driver.find_element("tag name", "body").text
+    finally:
+        driver.quit()
 
 
 # Lanes in which at least 96 tokens have arrived.

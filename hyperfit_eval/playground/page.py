@@ -8,12 +8,15 @@ from itertools import islice
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ..errors import HyperfitError
 from ..records import CONTEXT_TOKENS, LONG
 from ..serving.requests import Failed, Overloaded, Sampling
 from ..texts.contexts import demo_texts
 from ..tokenizers import plain_ids
+from ..web.local import LocalOnly, is_loopback
+from .guard import PageCallsOnly
 from .lanes import Lane, Progress, continue_side_by_side
 from .view import LEGEND, STYLE, lane_html
 
@@ -100,7 +103,14 @@ def serve(lanes: Sequence[Lane], host: str, port: int, token: str | None = None)
 
 
 def launch(page: gr.Blocks, host: str, port: int, token: str | None = None) -> str:
-    """Start the server in a thread; returns its address. Port 0 takes any that is free."""
+    """Start the server in a thread; returns its address. Port 0 takes any that is free.
+
+    Nobody can upload. On loopback without a token, requests of other sites' pages are refused; with one, the server may
+    stand behind a proxy with another name.
+    """
+    guards = [Middleware(PageCallsOnly)]
+    if is_loopback(host) and token is None:
+        guards.insert(0, Middleware(LocalOnly))
 
     def is_token(_: str, password: str) -> bool:
         return hmac.compare_digest(password.encode(), (token or "").encode())
@@ -110,6 +120,7 @@ def launch(page: gr.Blocks, host: str, port: int, token: str | None = None) -> s
             server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True, share=False,
             ssr_mode=False, css=STYLE, theme=_theme(), footer_links=[], show_error=True,
             auth=is_token if token else None, auth_message=_LOGIN,
+            app_kwargs={"middleware": guards},
         )  # fmt: skip
     except OSError as error:
         reason = str(error).strip().splitlines()[0].partition(". ")[0]

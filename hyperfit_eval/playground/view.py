@@ -19,6 +19,7 @@ STYLE = """
 .lane dt { color: var(--quiet); font-size: .75rem; order: 2; line-height: 1.25; }
 .lane dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .lane p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
+#context textarea { unicode-bidi: plaintext; }
 .lane .context { color: var(--quiet); }
 .lane p.note { color: var(--quiet); font-size: .85rem; min-height: 0; margin: 0 0 .5rem; }
 .lane .r1 { background: var(--r1); } .lane .r2 { background: var(--r2); } .lane .r3 { background: var(--r3); }
@@ -36,9 +37,10 @@ LEGEND = (
 
 def lane_html(progress: Progress) -> str:
     """One lane: its title, numbers and text."""
+    context = escape(progress.lane.engine.tokenizer.decode(progress.context_ids))
     return (
         f'<div class="lane"><h3>{escape(progress.lane.title)}</h3>{_numbers(progress)}{_note(progress.lane)}'
-        f'<p><span class="context">{escape(progress.lane.engine.tokenizer.decode(progress.context_ids))}</span>'
+        f'<p dir="auto"><span class="context">{context}</span>'
         f"{''.join(_text(progress))}</p></div>"
     )
 
