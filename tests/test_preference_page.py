@@ -233,30 +233,33 @@ def test_html_in_a_continuation_is_text(page, folder):
         assert page.run("return window.hacked") is None
 
 
-# How far the first and the last character of a text are from the left of its element.
+# How far the first and the last character of each paragraph are from the left of their element.
 ENDS = """
 const [text] = document.getElementById(arguments[0]).childNodes, range = new Range();
-return [0, text.length - 1].map((place) => {
+const left = (place) => {
   range.setStart(text, place);
   range.setEnd(text, place + 1);
   return range.getBoundingClientRect().left - text.parentNode.getBoundingClientRect().left;
-});
+};
+return [...text.data.matchAll(/.+/g)].map((found) => [left(found.index), left(found.index + found[0].length - 1)]);
 """
 
 
 def test_right_to_left(page, tmp_path):
     """A Hebrew text begins at the right and ends with its full stop at the left; the English one beside it does not."""
     hebrew = "אני קורא ספר על Linux ועל הים."
-    record = dataclasses.replace(next(records()), context_text=hebrew, original_text_at_128=f" {hebrew}")
+    record = dataclasses.replace(next(records()), context_text=hebrew, original_text_at_128=f" {hebrew}\n\nEnglish.")
     write_study(tmp_path, make_study([("m", invented.generation(), [record])], scenarios=[128], check_rate=0, seed=0))
     access = access_for("127.0.0.1", None)
     with served(tmp_path, access) as port:
         page.join(f"http://127.0.0.1:{port}/", name="דנה")
         texts = dict(zip(("context", "first", "second"), page.at_pair(), strict=True))
-        assert sum(text == hebrew for text in texts.values()) == 2
+        assert sum(text.startswith(hebrew) for text in texts.values()) == 2
         for part, text in texts.items():
-            begin, end = page.browser.execute_script(ENDS, part)
-            assert begin > end + 100 if text == hebrew else begin < 1
+            for paragraph, (begin, end) in zip(
+                text.split("\n\n"), page.browser.execute_script(ENDS, part), strict=True
+            ):
+                assert begin > end + 100 if paragraph == hebrew else begin < 1
         page.browser.get(f"http://127.0.0.1:{port}/admin#{access.token}")
         page.until("document.querySelectorAll('#people bdi').length === 1")
         assert page.text("people").startswith("1  דנה")

@@ -19,7 +19,7 @@ STYLE = """
 .lane dt { color: var(--quiet); font-size: .75rem; order: 2; line-height: 1.25; }
 .lane dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .lane p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
-#context textarea { unicode-bidi: plaintext; }
+#context textarea, .lane p { unicode-bidi: plaintext; }
 .lane .context { color: var(--quiet); }
 .lane p.note { color: var(--quiet); font-size: .85rem; min-height: 0; margin: 0 0 .5rem; }
 .lane .r1 { background: var(--r1); } .lane .r2 { background: var(--r2); } .lane .r3 { background: var(--r3); }
