@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .plain import for_terminal
+
 
 class HyperfitError(ValueError):
     """A value, file or setting that cannot be used, explained in one line.
@@ -16,7 +18,7 @@ class HyperfitError(ValueError):
 def exit_with_one_line(error_type, error, traceback) -> None:
     """A `sys.excepthook`: one line and exit status 2 for HyperfitError, the usual for the rest."""
     if issubclass(error_type, HyperfitError) and not os.environ.get("HYPERFIT_TRACEBACK"):
-        print(f"error: {error}", file=sys.stderr)
+        print(for_terminal(f"error: {error}"), file=sys.stderr)
         # CPython honours a SystemExit raised by the hook: the only way to a status other than 1.
         raise SystemExit(2)
     sys.__excepthook__(error_type, error, traceback)

@@ -7,7 +7,6 @@ of it; every file says what it is and in which version.
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from . import documents
+from .documents import MAX_INTEGER, brief
 from .errors import HyperfitError
 
 # It can only be read by setting it, for the whole process: here once, before other threads write files.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -83,12 +81,7 @@ def read_text(path: str | Path) -> str:
     Raises:
         HyperfitError: missing, unreadable or in another encoding.
     """
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
+    return documents.read_regular(Path(path))
 
 
 def parse_json(path: str | Path, text: str, line: int = 1) -> Any:
@@ -98,19 +91,7 @@ def parse_json(path: str | Path, text: str, line: int = 1) -> Any:
         HyperfitError: with the line, for what is not JSON and for half a character: an emoji that another tool
             cut in two leaves an escape such as \\ud83d, which no tokenizer, page or file takes.
     """
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}, line {line + error.lineno - 1}"
-        raise HyperfitError(f"{where}: not JSON ({error.msg}); is the file cut off?") from error
-    # Escapes of whole characters come in pairs, and most files have none: only the suspicious are looked at.
-    half = _HALF.search(json.dumps(value, ensure_ascii=False)) if _SURROGATE_ESCAPE.search(text) else None
-    if half:
-        where = path if "\n" in text else f"{path}, line {line}"
-        raise HyperfitError(
-            f"{where}: half a character (\\u{ord(half[0]):04x}); was a text cut inside an emoji? Write it whole"
-        )
-    return value
+    return documents.parse_json(text, str(path), line)
 
 
 def iter_json_lines(path: str | Path, text: str) -> Iterator[tuple[int, Any]]:
@@ -158,15 +139,18 @@ def field(path: str | Path, line: int, row: dict[str, Any], name: str, kind: typ
     """Return `row[name]`, checked for its type; the error names file, line and field."""
     if name not in row:
         raise HyperfitError(f"{path}, line {line}: no field '{name}'")
-    if not isinstance(row[name], kind):
-        raise HyperfitError(f"{path}, line {line}: field '{name}' is {row[name]!r:.60}, expected {_type_name(kind)}")
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    # True is an int to Python, and integers beyond 2**53 overflow arrays.
+    is_flag, is_huge = isinstance(row[name], bool), isinstance(row[name], int) and abs(row[name]) > MAX_INTEGER
+    if not isinstance(row[name], kinds) or is_huge or (is_flag and bool not in kinds):
+        raise HyperfitError(f"{path}, line {line}: field '{name}' is {brief(row[name])}, expected {_type_name(kinds)}")
     return row[name]
 
 
 def ids_field(path: str | Path, line: int, row: dict[str, Any], name: str) -> list[int]:
     """Return a list of token ids from `row`; the error names file, line and field."""
     ids = field(path, line, row, name, list)
-    if not all(type(i) is int and i >= 0 for i in ids):
+    if not all(type(i) is int and 0 <= i < 2**31 for i in ids):
         raise HyperfitError(f"{path}, line {line}: field '{name}' holds something that is no token id")
     return ids
 
@@ -195,15 +179,13 @@ def check_header(path: str | Path, header: Any, kind: str, version: int) -> None
     expected = f"hyperfit-eval/{kind}"
     found = header.get("format") if isinstance(header, dict) else None
     if found != expected:
-        raise HyperfitError(f"{path}, line 1: format {found!r}, expected '{expected}'")
-    if not isinstance(header.get("version"), int):
-        raise HyperfitError(f"{path}, line 1: version {header.get('version')!r}, expected a number")
-    if header["version"] > version:
-        raise HyperfitError(
-            f"{path}, line 1: version {header['version']} is later than {version}; pip install -U hyperfit-eval"
-        )
+        raise HyperfitError(f"{path}, line 1: format {brief(found)}, expected '{expected}'")
+    found = header.get("version")
+    if not isinstance(found, int) or isinstance(found, bool) or abs(found) > MAX_INTEGER:
+        raise HyperfitError(f"{path}, line 1: version {brief(found)}, expected a number")
+    if found > version:
+        raise HyperfitError(f"{path}, line 1: version {found} is later than {version}; pip install -U hyperfit-eval")
 
 
-def _type_name(kind: type | tuple[type, ...]) -> str:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
+def _type_name(kinds: tuple[type, ...]) -> str:
     return " or ".join(k.__name__ for k in kinds)

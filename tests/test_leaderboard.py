@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from hyperfit_eval import files
 from hyperfit_eval.cli.main import app
+from hyperfit_eval.documents import Value
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.leaderboard.page import blocked, decoding, write_leaderboard
 from hyperfit_eval.leaderboard.rows import Row, glue_score, read_rows, shown_name
@@ -220,9 +221,9 @@ def test_the_command_reads_all_kinds(made):
 def test_broken_and_foreign_files_are_named_with_the_reason(made, material):
     out, said = made
     for file, reason in {
-        "results_cut.json": "no JSON; is it cut off?",
+        "results_cut.json": "line 1: not JSON (Expecting property name enclosed in double quotes); is the file cut off?",
         "results_foreign.json": "neither lm-eval's results nor this package's; expected what lm-eval or hyperfit",
-        "results_damaged.json": "damaged, or of another version (KeyError: 'models')",
+        "results_damaged.json": "no 'models', or null",
         "results_later.json": "version 9 is later than 1; pip install -U hyperfit-eval",
     }.items():
         line = next(line for line in said.splitlines() if line.startswith(f"skipped broken/{file}: "))
@@ -309,7 +310,7 @@ def test_perplexity_has_one_recipe_wherever_it_was_measured(tiny_results, tmp_pa
     assert distribution_entries(setting, place, step)["perplexity"]["signature"] == expected
     entry = {"mean": 5.0, "signature": "ttr|" + "|".join(f"{name}:{value}" for name, value in settings.items())}
     table = {side: {"all": {"ttr_at_128": entry}} for side in ("generated", "original")}
-    by_demo = open_ended(table, {"perplexity": {"mean": 70.6}})
+    by_demo = open_ended(Value(table, "a test"), Value({"perplexity": {"mean": 70.6}}, "a test"))
     assert by_demo.get("perplexity").signature == expected
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HyperfitError
+from ..plain import for_terminal
 
 
 def leaderboard(
@@ -32,11 +33,14 @@ def leaderboard(
     rows = []
     for source in sources:
         try:
-            rows += read_rows(source)
+            found = read_rows(source)
         except HyperfitError as error:
-            skipped.append(Unread(source.shown, str(error)))
+            skipped.append(Unread.because(source.shown, error))
+            continue
+        rows += found
+        skipped += [Unread(source.shown, f"{reason}, left out") for row in found for reason in row.left_out]
     for one in skipped:
-        print(f"skipped {one.shown}: {one.reason}")
+        print(for_terminal(f"skipped {one.shown}: {one.reason}"))
     if not rows:
         raise HyperfitError(f"no results in {', '.join(results)}; {len(skipped)} skipped, nothing written")
     made = tables(rows)

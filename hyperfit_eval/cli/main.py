@@ -7,6 +7,7 @@ import typer
 
 from .. import __version__
 from ..errors import HyperfitError
+from ..plain import for_terminal
 from . import evaluate, index, where
 from .demo import demo
 from .leaderboard import leaderboard
@@ -80,7 +81,7 @@ def main() -> None:
     except HyperfitError as error:
         if os.environ.get("HYPERFIT_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(for_terminal(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # The base class of Typer's own errors is click's or Typer's, by version.
@@ -91,7 +92,8 @@ def main() -> None:
             sys.exit(2)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "hyperfit"
-        print(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see {command} --help", file=sys.stderr)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(for_terminal(f"error: {message}; see {command} --help"), file=sys.stderr)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 

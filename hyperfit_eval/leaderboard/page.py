@@ -10,6 +10,7 @@ import jinja2
 
 from .. import __version__
 from ..files import write_text
+from ..plain import for_csv, for_markdown, for_terminal, markdown_code
 from ..publish.results import Number
 from ..report.tables import markdown_table
 from .rows import Row
@@ -40,6 +41,7 @@ def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[U
             loader=jinja2.PackageLoader("hyperfit_eval.leaderboard"), undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True, autoescape=name.endswith(".html"),
         )  # fmt: skip
+        environment.filters |= {"md": for_markdown, "code": markdown_code, "line": for_terminal}
         write_text(folder / name, environment.get_template(f"{name}.j2").render(**content))
         written.append(folder / name)
     write_text(folder / "leaderboard.csv", as_csv(tables))
@@ -61,7 +63,7 @@ def as_csv(tables: Sequence[Table]) -> str:
             for metric, found in row.numbers.items():
                 line |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
                 line[f"{metric}_signature"] = found.signature
-            writer.writerow(line)
+            writer.writerow({name: for_csv(value) for name, value in line.items()})
     return text.getvalue()
 
 
@@ -95,12 +97,12 @@ def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
     rows = [
         {
             "rank": rank,
-            "name": row.name,
-            "decoding": decoding(row),
-            "blocked": blocked(row),
+            "name": for_terminal(row.name),
+            "decoding": for_terminal(decoding(row)),
+            "blocked": for_terminal(blocked(row)),
             "is_blocked": {None: "", True: "yes", False: "no"}[row.blocked],
             "cells": [_cell(row.numbers.get(column.metric), column) for column in columns],
-            "files": row.files,
+            "files": [for_terminal(file) for file in row.files],
         }
         for rank, row in table.rows
     ]
@@ -121,18 +123,14 @@ def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
 def _markdown(columns: Sequence[Column], rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> str:
     header = ["model", "rank", "decoding", "blocked", *map(_heading, columns)]
     lines = [
-        [row["name"], str(row["rank"] or "-"), row["decoding"] or "-", row["blocked"] or "-",
+        [for_markdown(row["name"]), str(row["rank"] or "-"), for_markdown(row["decoding"] or "-"),
+         for_markdown(row["blocked"] or "-"),
          *(cell["text"] for cell in row["cells"])]
         for row in rows
     ]  # fmt: skip
     if originals:
         lines.append(["*original texts*", "", "", "", *(cell["text"] for cell in originals)])
-    return markdown_table(header, [[_plain(cell) for cell in line] for line in lines])
-
-
-def _plain(cell: str) -> str:
-    """Without what Markdown would take for HTML."""
-    return cell.replace("<", "&lt;")
+    return markdown_table(header, lines)
 
 
 def _heading(column: Column) -> str:

@@ -1,24 +1,27 @@
 """One result file -> rows: a model under one way of decoding, with its numbers."""
 
-import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..documents import Value, read_document
 from ..errors import HyperfitError
-from ..preference.analysis import preference_columns
-from ..publish.results import Evaluation, Number, of_harness, open_ended, read_published
-from ..records import Generation, read_continuations
-from ..reproduce.section import Row as SectionRow
-from ..reproduce.section import Section, read_section
+from ..publish.result_files import SCORES, kind_of, results_in
+from ..publish.results import Evaluation, Number, number_of, open_ended
+from ..records import read_continuations
+from ..reproduce.scores import KIND as SCORES_KIND
+from ..reproduce.scores import VERSION as SCORES_VERSION
+from ..reproduce.section import KIND as SECTION
+from ..reproduce.section import VERSION as SECTION_VERSION
 from ..reproduce.steps import KIND as STEP
 from ..reproduce.steps import MARKER, unchanged
 from ..reproduce.steps import VERSION as STEP_VERSION
 from ..scores.signature import signature
-from .search import SCORES, Source
+from .search import Source
 
 GLUE = {
     "cola": ("mcc",), "mnli": ("acc",), "mrpc": ("acc", "f1"), "qnli": ("acc",), "qqp": ("acc", "f1"),
@@ -47,6 +50,8 @@ class Row:
     called: str | None = None
     """The name of the model in continuation records."""
     files: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """What its file has in place of numbers that are none."""
 
     @property
     def decoding(self) -> str | None:
@@ -65,87 +70,49 @@ def read_rows(source: Source) -> list[Row]:
     Raises:
         HyperfitError: it is damaged, or no results.
     """
-    try:
-        rows = list(_study(source) if source.path.is_dir() else _file(source))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        if isinstance(error, HyperfitError):
-            raise
-        raise HyperfitError(f"damaged, or of another version ({type(error).__name__}: {error})") from error
+    rows = list(_study(source) if source.path.is_dir() else _file(source))
+    left_out = tuple(reason for row in rows for reason in row.left_out)
     rows = [row for row in rows if row.numbers]
     if not rows:
-        raise HyperfitError("none of the leaderboard's numbers are in it")
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        raise HyperfitError(f"none of the leaderboard's numbers are in it{why}")
     if source.name is not None:
         several = len({row.model for row in rows}) > 1
         rows = [_renamed(row, f"{source.name} {row.called}" if several else source.name) for row in rows]
-    return [replace(row, files=(source.shown,)) for row in rows]
+    # The first row stands for the file: rows without numbers are not shown.
+    return [replace(row, files=(source.shown,), left_out=() if number else left_out) for number, row in enumerate(rows)]
 
 
 def _file(source: Source) -> Iterator[Row]:
-    try:
-        document = json.loads(source.path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise HyperfitError(f"cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise HyperfitError(f"no JSON; is it cut off? ({error})") from error
-    if not isinstance(document, dict):
-        raise HyperfitError(f"a JSON {type(document).__name__}, no results")
-    kind, folder = document.get("format"), source.path.resolve().parent
-    if kind == "hyperfit-eval/scores":
-        yield _scores(document, source)
-    elif kind == "hyperfit-eval/demo-results":
-        for name, entry in document["models"].items():
-            which = name.split(",")[0]
-            evaluation = open_ended(entry["metrics"], document["distributions"][which])
-            yield _row(evaluation, str(folder / which), which)
-    elif kind == "hyperfit-eval/published-results":
-        yield from _evaluations(read_published(source.path), source.model or str(folder), None)
-    elif kind == "hyperfit-eval/preference":
+    document = read_document(source.path, source.shown)
+    if kind_of(document) == "preference":
         yield from _preference(source.path, document)
-    elif kind is None and {"results", "configs"} <= document.keys():
-        model = _harness_model(document)
-        yield from _evaluations(list(of_harness(document)), model, model)
-    else:
-        what = f"format {kind!r}" if kind else "neither lm-eval's results nor this package's"
-        raise HyperfitError(f"{what}; expected what lm-eval or hyperfit eval, score, demo, push or preference wrote")
+        return
+    folder = Path(os.path.realpath(source.path)).parent
+    for results in results_in(document, folder):
+        yield from _evaluations(results.evaluations, results.model or source.model or str(folder), results.called)
 
 
 def _evaluations(evaluations: list[Evaluation], model: str, called: str | None) -> Iterator[Row]:
+    name = shown_name(model)
     for evaluation in evaluations:
         if evaluation.open_ended:
-            yield _row(evaluation, model, called)
-    numbers: dict[str, Number] = {}
+            numbers, originals = ({n.metric: n for n in side} for side in (evaluation.numbers, evaluation.originals))
+            yield Row(model, name, evaluation.settings, numbers, originals, called, left_out=evaluation.left_out)
+    numbers = {}
     parts: dict[tuple[str, str], Number] = {}
+    left_out: list[str] = []
     for evaluation in evaluations:
         task = evaluation.settings.get("task")
         if task == "mmlu" and (accuracy := evaluation.get("acc")):
             numbers["mmlu"] = _percent(accuracy)
         if task in GLUE:
             parts |= {(str(task), number.metric): number for number in evaluation.numbers}
+        if task == "mmlu" or task in GLUE:
+            left_out += evaluation.left_out
     if glue := glue_score(parts):
         numbers["glue"] = glue
-    yield Row(model, shown_name(model), numbers=numbers, called=called)
-
-
-def _row(evaluation: Evaluation, model: str, called: str | None) -> Row:
-    numbers = {number.metric: number for number in evaluation.numbers if math.isfinite(number.value)}
-    originals = {number.metric: number for number in evaluation.originals if math.isfinite(number.value)}
-    return Row(model, shown_name(model), evaluation.settings, numbers, originals, called)
-
-
-def _scores(document: dict[str, Any], source: Source) -> Row:
-    """Of `hyperfit score --json`: the continuation records that it names say which model it is, if they are there."""
-    records = Path(document["records"])
-    found = next((path for path in (records, source.path.parent / records.name) if path.is_file()), None)
-    if found is None:
-        called = records.name.removesuffix(".jsonl").removeprefix("continuations_")
-        return _row(open_ended(document), str(source.path.resolve().parent / called), called)
-    generation, _ = read_continuations(found)
-    return _row(open_ended(document), _recorded_model(generation, found.resolve().parent), generation.model)
-
-
-def _recorded_model(generation: Generation, folder: Path) -> str:
-    """The demo and the study write short names, which mean something in their own folder alone."""
-    return generation.model if "/" in generation.model else str(folder / generation.model)
+    yield Row(model, name, numbers=numbers, called=called, left_out=tuple(left_out))
 
 
 def _study(source: Source) -> Iterator[Row]:
@@ -155,7 +122,7 @@ def _study(source: Source) -> Iterator[Row]:
         HyperfitError: no table was made from the scores in it.
     """
     steps = source.path / SCORES.parent
-    current = _current(steps)
+    current = _current(source, steps)
     tables = [needed for name, needed in current.items() if "/" not in name]
     # Scores of other settings may lie there, too: no table of the study has them.
     of_tables = {name for needed in tables for name in needed} & current.keys()
@@ -166,73 +133,87 @@ def _study(source: Source) -> Iterator[Row]:
             "`hyperfit reproduce`"
         )
     there = [name for name in OF_STUDY if name in current and (steps / name / "section.json").is_file()]
-    sections = {name: read_section(steps / name) for name in there}
+    sections = {name: _headed(source, steps / name / "section.json", SECTION, SECTION_VERSION) for name in there}
     of_the_models = {name: _study_numbers(sections, name) for name in ("base", "hyperfitted")}
     # A download lies in a folder that is named after a commit.
     home = source.shown if source.model else str(source.path.resolve())
     for name in sorted(of_tables & found.keys()):
-        table = files.read_json(found[name], "study-scores", 1)["tables"]
-        written = steps / "continue" / found[name].parent.relative_to(source.path / SCORES)
-        generation, _ = read_continuations(written / "continuations.jsonl")
-        row = _row(open_ended(table), f"{home}/{generation.model}", generation.model)
-        yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
+        document = _headed(source, found[name], SCORES_KIND, SCORES_VERSION)
+        folder = steps / "continue" / found[name].parent.relative_to(source.path / SCORES)
+        generation, _ = read_continuations(folder / "continuations.jsonl")
+        evaluation = open_ended(document["tables"])
+        for row in _evaluations([evaluation], f"{home}/{generation.model}", generation.model):
+            if row.decoding:
+                yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
 
 
-def _current(steps: Path) -> dict[str, dict[str, str | None]]:
+def _current(source: Source, steps: Path) -> dict[str, dict[str, str]]:
     """Steps whose results are of those that are there now: by name, which results of which steps they were made from.
 
     Only the study knows which settings it has now.
     """
     # Not .partial: what is in it is not finished.
     paths = {path.parent.relative_to(steps).as_posix(): path for path in steps.glob(f"[!.]*/**/{MARKER}")}
-    # The first version named no results.
-    marks = {name: {"result": ""} | files.read_json(path, STEP, STEP_VERSION) for name, path in paths.items()}
+    marks = {name: _mark(_headed(source, path, STEP, STEP_VERSION)) for name, path in paths.items()}
     return {name: mark["needs"] for name, mark in marks.items() if unchanged(mark, marks.get)}
 
 
-def _study_numbers(sections: Mapping[str, Section], model: str) -> dict[str, Number]:
+def _mark(document: Value) -> dict[str, Any]:
+    """What `unchanged` reads of a step.json; the first version named no results."""
+    needs = {needed: result.text() for needed, result in document["needs"].items()}
+    return {"result": document.optional("result", Value.text) or "", "needs": needs}
+
+
+def _headed(source: Source, path: Path, kind: str, version: int) -> Value:
+    """A document in a study's folder."""
+    document = read_document(path, f"{source.shown}/{path.relative_to(source.path).as_posix()}")
+    files.check_header(document.file, document.content, kind, version)
+    return document
+
+
+def _study_numbers(sections: Mapping[str, Value], model: str) -> dict[str, Number]:
     """Perplexity, MMLU and GLUE of a model, from the sections of Tables 3, 7 and 8 where they were run."""
-    numbers: dict[str, Number] = {}
+    numbers: dict[str, Number | None] = {}
     parts: dict[tuple[str, str], Number] = {}
-    if row := _section_row(sections.get("table3"), model):
-        numbers["perplexity"] = _of_entry("perplexity", row.cells["perplexity"], "perplexity")
-    if row := _section_row(sections.get("table7"), model):
-        numbers["mmlu"] = _of_entry("acc", row.cells["mmlu_0_shot"], "%")
-    if row := _section_row(sections.get("table8"), f"{model} 0S"):
+    if cells := _cells(sections.get("table3"), model):
+        numbers["perplexity"] = number_of("perplexity", cells["perplexity"], "perplexity")
+    if cells := _cells(sections.get("table7"), model):
+        numbers["mmlu"] = number_of("acc", cells["mmlu_0_shot"], "%")
+    if cells := _cells(sections.get("table8"), f"{model} 0S"):
         for task, metrics in GLUE.items():
-            names = [metric for metric in metrics if f"{task}_{metric}" in row.cells]
-            parts |= {(task, metric): _of_entry(metric, row.cells[f"{task}_{metric}"], "") for metric in names}
-    if glue := glue_score(parts):
-        numbers["glue"] = glue
-    return numbers
+            for metric in metrics:
+                entry = cells.get(f"{task}_{metric}")
+                if entry and (number := number_of(metric, entry, "")):
+                    parts[task, metric] = number
+    numbers["glue"] = glue_score(parts)
+    return {name: number for name, number in numbers.items() if number}
 
 
-def _section_row(section: Section | None, group: str) -> SectionRow | None:
-    tables = section.tables if section else []
-    return next((row for table in tables for row in table.rows if row.group == group), None)
+def _cells(section: Value | None, group: str) -> Value | None:
+    """The cells of the row of this group in a section's tables."""
+    tables = section["tables"].elements() if section else []
+    rows = [row for table in tables for row in table["rows"].elements()]
+    return next((row["cells"] for row in rows if (of := row.get("group")) and of.text() == group), None)
 
 
-def _of_entry(metric: str, entry: dict[str, Any], unit: str) -> Number:
-    value = entry["mean"] if "mean" in entry else entry["value"]
-    return Number(metric, value, unit, entry["signature"], entry.get("low"), entry.get("high"), entry.get("method"))
-
-
-def _preference(path: Path, document: dict[str, Any]) -> Iterator[Row]:
+def _preference(path: Path, document: Value) -> Iterator[Row]:
     """People's judgements; what LLM judges say is in no column."""
-    for name, columns in preference_columns(path).items():
-        entry = columns.get("preference_at_256", {"unavailable": "not judged"})
-        if "unavailable" in entry:
+    for name, columns in document["models"].items():
+        entry = columns.get("preference_at_256")
+        number = entry and number_of("preference", entry, "%")
+        if not number:
             continue
         header = document["study"]["models"][name]
+        blocker = header.get("blocker")
         settings = {
-            "dec": header["decoding"]["method"],
-            "block": str(header["blocker"]["ngram"]) if header["blocker"] else "none",
-            "dtype": header["dtype"],
-            "texts": header["texts"],
-            "tok_hash": header["tokenizer"],
+            "dec": header["decoding"]["method"].text(),
+            "block": str(blocker["ngram"].integer()) if blocker else "none",
+            "dtype": header["dtype"].text(),
+            "texts": header["texts"].text(),
+            "tok_hash": header["tokenizer"].text(),
         }
-        number = _of_entry("preference", entry, "%")
-        yield Row(f"{path.resolve()}:{name}", name, settings, {"preference": number}, called=header["model"])
+        model = f"{os.path.realpath(path)}:{name}"
+        yield Row(model, name, settings, {"preference": number}, called=header["model"].text())
 
 
 def joins_preference(row: Row, preference: Row) -> bool:
@@ -289,22 +270,6 @@ def _common_fields(numbers: Iterable[Number]) -> dict[str, str]:
 def _percent(number: Number) -> Number:
     low, high = (None if end is None else 100 * end for end in (number.low, number.high))
     return replace(number, value=100 * number.value, unit="%", low=low, high=high)
-
-
-def _harness_model(document: dict[str, Any]) -> str:
-    """The model in lm-eval's results: a folder or a Hub id, with the adapter or the revision that was used."""
-    config = document.get("config") or {}
-    arguments = config.get("model_args") or {}
-    if isinstance(arguments, str):  # as older versions wrote it
-        arguments = dict(part.partition("=")[::2] for part in arguments.split(",") if "=" in part)
-    model = arguments.get("pretrained") or arguments.get("model") or document.get("model_name")
-    if not isinstance(model, str):
-        raise HyperfitError("lm-eval's results without the name of a model")
-    if Path(model).is_dir():
-        model = str(Path(model).resolve())
-    adapter = arguments.get("peft") or arguments.get("delta")
-    revision = arguments.get("revision") or "main"
-    return model + (f" + {adapter}" if adapter else "") + (f"@{revision}" if revision != "main" else "")
 
 
 def shown_name(model: str) -> str:

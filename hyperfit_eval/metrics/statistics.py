@@ -98,7 +98,15 @@ def share_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Int
         HyperfitError: fewer than two values, or one that is not finite.
     """
     values = _checked(values, "values")
-    hits, n = int(np.count_nonzero(values)), len(values)
+    return wilson_interval(int(np.count_nonzero(values)), len(values), confidence=confidence)
+
+
+def wilson_interval(hits: int, n: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """Percentage that `hits` are of `n`, with Wilson's interval (1927).
+
+    Example:
+        wilson_interval(0, 50) has the ends 0.0 and 7.1; wilson_interval(1, 10) has 1.8 and 40.4
+    """
     ends = stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
     return Interval(100 * hits / n, 100 * float(ends.low), 100 * float(ends.high), n, f"wilson|conf:{confidence:g}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import HyperfitError
+from ..plain import for_csv
 from ..records import CONTEXT_TOKENS
 from .analysis import MAX_FAILED, annotator_rows
 from .store import Answer
@@ -61,7 +62,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     names = list(rows[0]) if rows else []
     writer = csv.DictWriter(lines, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{key: _no_formula(value) for key, value in row.items()} for row in rows])
+    writer.writerows([{key: for_csv(value) for key, value in row.items()} for row in rows])
     return lines.getvalue()
 
 
@@ -113,10 +114,6 @@ def dataset_files(
         size=_size(len(rows)),
     )
     return {"README.md": card, "data/annotations.jsonl": to_jsonl(rows)}
-
-
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
 def _size(rows: int) -> str:

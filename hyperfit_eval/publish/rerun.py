@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .. import files
 from ..citation import CitationBlocker, CitationIndex
+from ..documents import Value
 from ..errors import HyperfitError
 from ..generation import Decoding, continue_passages, describe_blocker, score_ids
 from ..harness.suite import Suite, default_device, run_suite
@@ -24,7 +25,8 @@ from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.folder import INDEX
 from ..training.loading import load_model, load_tokenizer
-from .results import Evaluation, of_harness, open_ended
+from .harness_results import of_harness
+from .results import Evaluation, open_ended
 
 _BLOCK = re.compile(r"(?P<ngram>\d+)(?P<prompt>\+prompt)?(?:\+cap(?P<cap>\d+))?")
 
@@ -94,9 +96,8 @@ class Rerun:
             dtype=settings["dtype"],
             texts=settings["texts"],
         )
-        return open_ended(
-            score_records(generation, records, training=self.training), self._distributions(model, records), settings
-        )
+        tables = Value(score_records(generation, records, training=self.training), "scores")
+        return open_ended(tables, Value(self._distributions(model, records), "predictions"), settings)
 
     def _task(self, evaluation: Evaluation) -> Evaluation:
         settings = evaluation.settings
@@ -112,7 +113,7 @@ class Rerun:
                     device=self.device,
                 )
             )
-        found = [other for other in of_harness(results) if other.title == evaluation.title]
+        found = [other for other in of_harness(Value(results, "lm-eval's results")) if other.title == evaluation.title]
         if not found:
             raise HyperfitError(f"lm-eval gave no results of {evaluation.title}")
         return found[0]

@@ -1,18 +1,14 @@
-"""Results from wherever they were measured, in one form: numbers with intervals, signatures and settings."""
+"""Results in one form: numbers with intervals, signatures and settings."""
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..documents import Value, read_document
 from ..errors import HyperfitError
-from ..records import read_continuations
-from ..scores.measure import NORMAL_95, TrainingSet
-from ..scores.signature import harness_signature, prediction_signature
-from ..scores.tables import score_records
+from ..scores.signature import prediction_signature
 
 KIND = "published-results"
 VERSION = 1
@@ -55,6 +51,13 @@ class Number:
     high: float | None = None
     method: str | None = None
 
+    @classmethod
+    def from_json(cls, value: Value) -> "Number":
+        """Read what `write_results` wrote."""
+        texts = {name: value[name].text() for name in ("metric", "signature")}
+        unit = value.optional("unit", Value.text) or ""
+        return cls(value=value["value"].number(), unit=unit, **texts, **_interval(value))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -66,6 +69,18 @@ class Evaluation:
     numbers: list[Number]
     originals: list[Number] = field(default_factory=list)
     """The same metrics of the original continuations."""
+    left_out: tuple[str, ...] = ()
+    """What the file has in place of numbers that are none, such as "acc is NaN"; not published."""
+
+    @classmethod
+    def from_json(cls, value: Value) -> "Evaluation":
+        """Read what `write_results` wrote."""
+        sides = ([Number.from_json(number) for number in value[side].elements()] for side in ("numbers", "originals"))
+        return cls(value["title"].text(), _settings(value["settings"]), *sides)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without `left_out`."""
+        return {name: content for name, content in asdict(self).items() if name != "left_out"}
 
     @property
     def open_ended(self) -> bool:
@@ -79,7 +94,7 @@ class Evaluation:
 
 def write_results(path: Path, evaluations: Sequence[Evaluation]) -> None:
     """Write results.json of a published model."""
-    files.write_json(path, KIND, VERSION, {"evaluations": [asdict(evaluation) for evaluation in evaluations]})
+    files.write_json(path, KIND, VERSION, {"evaluations": [evaluation.to_json() for evaluation in evaluations]})
 
 
 def read_published(path: Path) -> list[Evaluation]:
@@ -88,47 +103,25 @@ def read_published(path: Path) -> list[Evaluation]:
     Raises:
         HyperfitError: missing, foreign, or damaged.
     """
-    document = files.read_json(path, KIND, VERSION)
-    try:
-        return [
-            Evaluation(
-                entry["title"],
-                entry["settings"],
-                [Number(**number) for number in entry["numbers"]],
-                [Number(**number) for number in entry["originals"]],
-            )
-            for entry in document["evaluations"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise HyperfitError(f"{path}: not as `hyperfit push` writes it ({error})") from error
+    document = read_document(path)
+    files.check_header(path, document.content, KIND, VERSION)
+    return published(document)
 
 
-def collect(paths: Iterable[Path], training: TrainingSet | None, model: Path) -> list[Evaluation]:
-    """The evaluations in some files; of equal ones the numbers are joined, those with intervals first.
+def published(document: Value) -> list[Evaluation]:
+    """The evaluations in results.json of a published model.
 
-    Args:
-        paths: files of `hyperfit score --json`, `hyperfit demo`, `hyperfit eval` or lm-eval, continuation
-            records, or folders of them.
-        training: the training set, by which continuation records are scored.
-        model: folder of the model that the results are to be of.
     Raises:
-        HyperfitError: a file of another kind, or results of another model.
+        HyperfitError: damaged, or two evaluations of one title.
     """
-    found: dict[str, Evaluation] = {}
-    for path in (file for given in paths for file in _files_of(given)):
-        for evaluation in _read(path, training, model):
-            before = found.get(evaluation.title)
-            if before and before.settings != evaluation.settings:
-                raise HyperfitError(
-                    f"{path}: other results of '{evaluation.title}' with other settings were given; give one of them"
-                )
-            found[evaluation.title] = _joined(before, evaluation) if before else evaluation
-    return list(found.values())
+    evaluations = [Evaluation.from_json(entry) for entry in document["evaluations"].elements()]
+    titles = [evaluation.title for evaluation in evaluations]
+    if twice := next((title for title in titles if titles.count(title) > 1), None):
+        raise HyperfitError(f"{document.file}: two evaluations are called {twice!r}")
+    return evaluations
 
 
-def open_ended(
-    table: dict[str, Any], more: dict[str, dict[str, Any]] | None = None, fields: dict[str, str] | None = None
-) -> Evaluation:
+def open_ended(table: Value, more: Value | None = None, fields: dict[str, Any] | None = None) -> Evaluation:
     """An evaluation from the tables of `scores.score_records`.
 
     Args:
@@ -137,9 +130,16 @@ def open_ended(
         fields: settings, by default those of a signature in the table.
     """
     generated = table["generated"]["all"]
-    settings = fields or settings_of(generated["ttr_at_128"]["signature"])
-    numbers = [*_numbers(generated), *_numbers(_signed(more or {}, settings))]
-    return Evaluation(_title(settings), settings, numbers, _numbers(table["original"]["all"]))
+    settings = fields or settings_of(generated["ttr_at_128"]["signature"].text())
+    entries = _entries(generated) | (_signed(_entries(more), settings) if more else {})
+    return evaluation_of(settings, entries, _entries(table["original"]["all"]))
+
+
+def evaluation_of(
+    settings: dict[str, Any], entries: dict[str, Value], originals: dict[str, Value], left_out: tuple[str, ...] = ()
+) -> Evaluation:
+    """The evaluation of one way of decoding, from entries of a table by metric."""
+    return Evaluation(title_of(settings), settings, _numbers(entries), _numbers(originals), left_out)
 
 
 def settings_of(text: str) -> dict[str, str]:
@@ -154,189 +154,73 @@ def settings_of(text: str) -> dict[str, str]:
     return {name: fields[name] for name in names if name in fields}
 
 
-def _files_of(path: Path) -> list[Path]:
-    if not path.exists():
-        raise HyperfitError(f"--results {path}: no such file or folder")
-    if not path.is_dir():
-        return [path]
-    found = [file for pattern in ("results*.json", "scores*.json") for file in sorted(path.glob(pattern))]
-    if not found:
-        raise HyperfitError(f"--results {path}: no results*.json or scores*.json in it; give a file")
-    return found
-
-
-def _read(path: Path, training: TrainingSet | None, model: Path) -> list[Evaluation]:
-    if path.suffix == ".jsonl":
-        generation, records = read_continuations(path)
-        return [_checked(path, open_ended(score_records(generation, records, training=training)), training)]
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise HyperfitError(f"--results {path}: cannot be read as JSON ({error})") from error
-    kind = document.get("format") if isinstance(document, dict) else None
-    if kind == "hyperfit-eval/scores":
-        found = [open_ended(document)]
-    elif kind == "hyperfit-eval/demo-results":
-        more = document["distributions"]["hyperfitted"]
-        tables = {name: entry["metrics"] for name, entry in document["models"].items()}
-        found = [open_ended(table, more) for name, table in tables.items() if name.startswith("hyperfitted")]
-    elif isinstance(document, dict) and {"results", "configs"} <= document.keys():
-        _refuse_other_model(path, document, model)
-        found = list(of_harness(document))
-    else:
-        raise HyperfitError(
-            f"--results {path}: format {kind!r}; expected what `hyperfit score --json`, `hyperfit eval` or "
-            "lm-eval wrote"
-        )
-    return [_checked(path, evaluation, training) for evaluation in found]
-
-
-def of_harness(document: dict[str, Any]) -> Iterator[Evaluation]:
-    """The evaluations in lm-eval's results: the open-ended tasks, and each other task or group that is in no group."""
-    members = {task for group in document.get("group_subtasks", {}).values() for task in group}
-    results = document["results"] | document.get("groups", {})
-    for task, values in results.items():
-        config = document["configs"].get(task, {})
-        signatures = (config.get("metadata") or {}).get("signatures")
-        if signatures:
-            yield _open_ended_of_harness(values, signatures)
-        elif task not in members:
-            found = _other_task(document, task, values)
-            if found.numbers:
-                yield found
-
-
-def _open_ended_of_harness(values: dict[str, Any], signatures: dict[str, str]) -> Evaluation:
-    settings = settings_of(signatures["ttr_at_128"])
-    sides: dict[str, dict[str, dict[str, Any]]] = {"": {}, "original_": {}}
-    for prefix, entries in sides.items():
-        for name in METRICS:
-            value = values.get(f"{prefix}{name},none")
-            if not isinstance(value, float | int):
-                continue
-            sign = signatures.get(prefix + name) or signatures.get(
-                prefix + name.removesuffix("_avg").removesuffix("_max")
-            )
-            entries[name] = {
-                "value": value,
-                "signature": sign,
-                **_normal(value, values.get(f"{prefix}{name}_stderr,none")),
-            }
-    numbers = _numbers(_signed(sides[""], settings))
-    return Evaluation(_title(settings), settings, numbers, _numbers(sides["original_"]))
-
-
-def _other_task(document: dict[str, Any], task: str, values: dict[str, Any]) -> Evaluation:
-    config, size = document.get("config", {}), document.get("n-samples", {}).get(task, {})
-    settings = {
-        "task": task,
-        "num_fewshot": _shots(document, task),
-        "limit": config.get("limit"),
-        "N": size.get("effective", values.get("sample_len")),
-        "dtype": str(config.get("model_dtype", "")).removeprefix("torch."),
-        "lm_eval": document.get("lm_eval_version"),
+def _settings(value: Value) -> dict[str, Any]:
+    """The settings of an evaluation, each of its type; of the open-ended task all that is needed to repeat it."""
+    if value.get("task") is None:
+        settings = {name: entry.text() for name, entry in value.items()}
+        if lacking := [name for name in RECIPE if name not in settings]:
+            raise HyperfitError(f"{value.file}: field '{value.field}' has no '{lacking[0]}'")
+        return settings
+    return {
+        "task": value["task"].text(),
+        "num_fewshot": value.optional("num_fewshot", lambda shots: shots.integer(high=1000)),
+        "limit": value.optional("limit", Value.number),
+        "N": value.optional("N", Value.integer),
+        "dtype": value.optional("dtype", Value.text),
+        "lm_eval": value.optional("lm_eval", Value.text),
     }
-    numbers = []
-    for key, value in values.items():
-        metric, _, filtered = key.partition(",")
-        if not filtered or metric.endswith("_stderr") or not isinstance(value, float):
-            continue
-        sign = harness_signature(metric, filter=filtered, **settings)
-        interval = _normal(value, values.get(f"{metric}_stderr,{filtered}"))
-        numbers.append(Number(metric, value, "", sign, **interval))
-    return Evaluation(task, settings, numbers)
 
 
-def _shots(document: dict[str, Any], task: str) -> int | None:
-    """Examples in the prompts of a task, or of all tasks of a group where they have the same number."""
-    shots = document.get("n-shot", {})
-    if task in shots:
-        return shots[task]
-    inside = {_shots(document, each) for each in document.get("group_subtasks", {}).get(task, [])}
-    return inside.pop() if len(inside) == 1 else None
+def _interval(value: Value) -> dict[str, Any]:
+    """Both ends, or none."""
+    low, high = (value.optional(end, Value.number) for end in ("low", "high"))
+    if low is None or high is None or low > high:
+        return {}
+    return {"low": low, "high": high, "method": value.optional("method", Value.text)}
 
 
-def _numbers(entries: dict[str, dict[str, Any]]) -> list[Number]:
+def _entries(table: Value) -> dict[str, Value]:
+    return dict(table.items())
+
+
+def _numbers(entries: dict[str, Value]) -> list[Number]:
     """The published ones of some entries of a table, each in its place of METRICS."""
     numbers = []
     for metric, (_, unit) in METRICS.items():
         entry = entries.get(metric)
         if entry is None and metric.endswith(("_avg", "_max")):
             entry = entries.get(metric[:-4])
-            if entry and metric.endswith("_max") and "max" in entry:
-                numbers.append(Number(metric, float(entry["max"]), unit, entry["signature"]))
+            if entry and metric.endswith("_max") and (highest := entry.get("max")):
+                numbers.append(Number(metric, highest.number(), unit, entry["signature"].text()))
                 continue
-        if not entry or "unavailable" in entry or not entry.get("signature"):
-            continue
-        value = entry.get("mean", entry.get("value"))
-        if value is not None and math.isfinite(value):
-            interval = {name: entry.get(name) for name in ("low", "high", "method")}
-            numbers.append(Number(metric, float(value), unit, entry["signature"], **interval))
+        number = entry and number_of(metric, entry, unit)
+        if number:
+            numbers.append(number)
     return numbers
 
 
-def _signed(entries: dict[str, dict[str, Any]], settings: dict[str, str]) -> dict[str, dict[str, Any]]:
+def number_of(metric: str, entry: Value, unit: str) -> Number | None:
+    """The number in an entry of a table; None where it is unavailable or has no signature."""
+    value = entry.get("mean") or entry.get("value")
+    signature = entry.get("signature")
+    if entry.get("unavailable") or value is None or signature is None:
+        return None
+    return Number(metric, value.number(), unit, signature.text(), **_interval(entry))
+
+
+def _signed(entries: dict[str, Value], settings: dict[str, Any]) -> dict[str, Value]:
     """Entries of predictions along the original texts, which have no signature of their own, with one."""
     recipe: dict[str, Any] = {name: settings.get(name) for name in ("N", "dtype", "texts", "tok_hash", "v")}
-    return {
-        name: {**entry, "signature": entry.get("signature") or prediction_signature(name, **recipe)}
-        for name, entry in entries.items()
-    }
+    signed = {}
+    for name, entry in entries.items():
+        own = {} if entry.get("signature") else {"signature": prediction_signature(name, **recipe)}
+        signed[name] = Value(entry.content | own, entry.file, entry.field)
+    return signed
 
 
-def _normal(value: float, stderr: Any) -> dict[str, Any]:
-    if not isinstance(stderr, float | int) or not math.isfinite(stderr):
-        return {}
-    half = NORMAL_95 * stderr
-    return {"low": value - half, "high": value + half, "method": "normal|conf:0.95"}
-
-
-def _joined(one: Evaluation, other: Evaluation) -> Evaluation:
-    return Evaluation(
-        one.title, one.settings, _merge(one.numbers, other.numbers), _merge(one.originals, other.originals)
-    )
-
-
-def _merge(one: list[Number], other: list[Number]) -> list[Number]:
-    best: dict[str, Number] = {}
-    for number in [*one, *other]:
-        if number.metric not in best or (best[number.metric].low is None and number.low is not None):
-            best[number.metric] = number
-    order = list(METRICS)
-    return sorted(best.values(), key=lambda number: order.index(number.metric) if number.metric in METRICS else 0)
-
-
-def _title(settings: dict[str, str]) -> str:
+def title_of(settings: dict[str, Any]) -> str:
     """As in `greedy, citation blocking`."""
     decoding, block = settings.get("dec", "unknown"), settings.get("block", "none")
     if block == "none":
         return decoding
     return f"{decoding}, citation blocking" + ("" if block == "5" else f" ({block})")
-
-
-def _checked(path: Path, evaluation: Evaluation, training: TrainingSet | None) -> Evaluation:
-    """The same, unless its signatures name another tokenizer or training set than the run's."""
-    if training is None or not evaluation.open_ended:
-        return evaluation
-    if lacking := [name for name in RECIPE if name not in evaluation.settings]:
-        raise HyperfitError(f"--results {path}: its signatures have no '{lacking[0]}'; measure again with this version")
-    tokenizer = evaluation.settings["tok_hash"]
-    if tokenizer != training.tokenizer:
-        raise HyperfitError(
-            f"--results {path}: of tokenizer {tokenizer}, the run's is {training.tokenizer}; give its own"
-        )
-    for number in evaluation.numbers:
-        fields = dict(part.partition(":")[::2] for part in number.signature.split("|")[1:])
-        if fields.get("data", training.fingerprint) != training.fingerprint:
-            raise HyperfitError(
-                f"--results {path}: {number.metric} is against training blocks {fields['data']}, the run's are "
-                f"{training.fingerprint}; give its own"
-            )
-    return evaluation
-
-
-def _refuse_other_model(path: Path, document: dict[str, Any], model: Path) -> None:
-    named = document.get("config", {}).get("model_args", {})
-    pretrained = named.get("pretrained") if isinstance(named, dict) else None
-    if pretrained and Path(pretrained).is_dir() and Path(pretrained).resolve() != model.resolve():
-        raise HyperfitError(f"--results {path}: results of {pretrained}, not of {model}; give its own")

@@ -17,7 +17,8 @@ from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
 from ..tokenizers import tokenizer_fingerprint
 from ..training import folder as run_folder
 from . import card, privacy
-from .results import FILE, Evaluation, collect, write_results
+from .collect import collect
+from .results import FILE, Evaluation, write_results
 
 CARD = "README.md"
 FINGERPRINTS = "training_block_fingerprints.jsonl"

@@ -1,7 +1,12 @@
 """Markdown tables of metrics with their intervals."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..plain import for_terminal
+
+_BAR = re.compile(r"(?<!\\)\|")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -25,7 +30,7 @@ def with_interval(entry: Mapping[str, Any] | None, digits: int = 1) -> str:
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same for a terminal: columns padded to one width."""
-    table = [list(header), *map(list, rows)]
+    table = [[for_terminal(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
@@ -35,5 +40,5 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    # A bar inside a cell would open another one.
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    # A bar inside a cell would open another one; `plain.for_markdown` has escaped those of its texts.
+    return "| " + " | ".join(_BAR.sub(r"\\|", cell).replace("\n", " ") for cell in cells) + " |"

@@ -143,17 +143,25 @@ def done(step: Step, root: Path) -> dict[str, Any] | None:
     return body if unchanged(body, lambda name: finished(name, root)) else None
 
 
-def unchanged(body: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None]) -> bool:
+def unchanged(
+    body: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None], seen: set[str] | None = None
+) -> bool:
     """Whether nothing that a step was made from was done again since; what was deleted was not.
 
     Args:
         body: the step's `step.json`.
         find: that of a step by name, or None.
+        seen: steps that were looked at on the way here; each once, also where a damaged file makes a circle.
     """
+    seen = set() if seen is None else seen
     for name, result in body["needs"].items():
         found = find(name)
-        if found and (found["result"] != result or not unchanged(found, find)):
+        if found and found["result"] != result:
             return False
+        if found and name not in seen:
+            seen.add(name)
+            if not unchanged(found, find, seen):
+                return False
     return True
 
 

@@ -1,0 +1,154 @@
+"""lm-eval's results: the open-ended tasks, and each other task or group, as evaluations."""
+
+import os.path
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..documents import Value, brief
+from ..errors import HyperfitError
+from ..metrics.statistics import wilson_interval
+from ..scores.measure import NORMAL_95
+from ..scores.signature import harness_signature
+from .results import METRICS, Evaluation, Number, evaluation_of, settings_of
+
+SHARES = ("acc", "acc_norm", "acc_bytes", "acc_norm_bytes", "acc_mutual_info", "exact_match", "em")
+"""Metrics that are the share of questions answered right, unless their value says that they are none."""
+MAX_QUESTIONS = 10**8
+
+
+def of_harness(document: Value) -> Iterator[Evaluation]:
+    """The evaluations in lm-eval's results: the open-ended tasks, and each other task or group that is in no group."""
+    subtasks = document.get("group_subtasks")
+    members = {task.text() for _, group in (subtasks.items() if subtasks else ()) for task in group.elements()}
+    groups = document.get("groups")
+    results = dict(document["results"].items()) | (dict(groups.items()) if groups else {})
+    for task, values in results.items():
+        config = document["configs"].get(task)
+        metadata = config and config.get("metadata")
+        signatures = metadata and metadata.get("signatures")
+        if signatures:
+            yield _open_ended(values, signatures)
+        elif task not in members:
+            found = _other_task(document, task, values)
+            if found.numbers or found.left_out:
+                yield found
+
+
+def harness_model(document: Value) -> str:
+    """The model in lm-eval's results: a folder or a Hub id, with the adapter or the revision that was used.
+
+    Raises:
+        HyperfitError: it names none.
+    """
+    config = document.get("config")
+    given = config and config.get("model_args")
+    if given and isinstance(given.content, str):  # as older versions wrote it
+        parts = [part.partition("=") for part in given.text().split(",") if "=" in part]
+        given = Value({name: text for name, _, text in parts}, given.file, given.field)
+    arguments = {name: value for name, value in given.items() if isinstance(value.content, str)} if given else {}
+    model = arguments.get("pretrained") or arguments.get("model") or document.get("model_name")
+    if model is None:
+        raise HyperfitError(f"{document.file}: lm-eval's results without the name of a model")
+    adapter = arguments.get("peft") or arguments.get("delta")
+    revision = arguments["revision"].text() if "revision" in arguments else "main"
+    name = model_identity(model.text())
+    return name + (f" + {adapter.text()}" if adapter else "") + (f"@{revision}" if revision != "main" else "")
+
+
+def model_identity(name: str) -> str:
+    """What tells models apart: of a folder that is here its path, however it was typed; else the name, `./` left out.
+
+    Example:
+        model_identity("./my-run") == model_identity("/home/ada/my-run") == "/home/ada/my-run", in /home/ada
+    """
+    return folder_path(name) or (os.path.normpath(name) if name else name)
+
+
+def folder_path(name: str) -> str | None:
+    """The resolved path of a folder; None where no folder of this name is here."""
+    try:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL in it, a loop of links, no such user
+        return None
+
+
+def _open_ended(values: Value, signatures: Value) -> Evaluation:
+    settings: dict[str, Any] = settings_of(signatures["ttr_at_128"].text())
+    sides: dict[str, dict[str, Value]] = {"": {}, "original_": {}}
+    left_out = []
+    for prefix, entries in sides.items():
+        for name in METRICS:
+            value = values.get(f"{prefix}{name},none")
+            if value is None or not value.is_number():
+                continue
+            if not value.is_finite():
+                left_out.append(f"{prefix}{name} is {brief(value.content)}")
+                continue
+            short = name.removesuffix("_avg").removesuffix("_max")
+            sign = signatures.get(prefix + name) or signatures.get(prefix + short)
+            entry: dict[str, Any] = {"value": value.number(), "signature": sign.text() if sign else None}
+            entry |= _interval(name, value, values.get(f"{prefix}{name}_stderr,none"), settings.get("N"))
+            entries[name] = Value(entry, values.file, f"{values.field}.{prefix}{name}")
+    return evaluation_of(settings, sides[""], sides["original_"], tuple(left_out))
+
+
+def _other_task(document: Value, task: str, values: Value) -> Evaluation:
+    config, sizes = document.get("config"), document.get("n-samples")
+    size = sizes and sizes.get(task)
+    questions = (size and size.get("effective")) or values.get("sample_len")
+    dtype = config and config.optional("model_dtype", Value.text)
+    settings: dict[str, Any] = {
+        "task": task,
+        "num_fewshot": _shots(document, task),
+        "limit": config and config.optional("limit", Value.number),
+        "N": questions and questions.integer(high=MAX_QUESTIONS),
+        "dtype": (dtype or "").removeprefix("torch."),
+        "lm_eval": document.optional("lm_eval_version", Value.text),
+    }
+    numbers, left_out = [], []
+    for key, value in values.items():
+        metric, _, filtered = key.partition(",")
+        if not filtered or metric.endswith("_stderr") or not value.is_number():
+            continue
+        # A task such as gsm8k reads its answers by several filters: each is a number of its own.
+        name = metric if filtered == "none" else key
+        if not value.is_finite():
+            left_out.append(f"{name} of {task} is {brief(value.content)}")
+            continue
+        sign = harness_signature(metric, filter=filtered, **settings)
+        interval = _interval(metric, value, values.get(f"{metric}_stderr,{filtered}"), settings["N"])
+        numbers.append(Number(name, value.number(), "", sign, **interval))
+    return Evaluation(task, settings, numbers, left_out=tuple(left_out))
+
+
+def _shots(document: Value, task: str) -> int | None:
+    """Examples in the prompts of a task, or of all tasks of a group where they have the same number."""
+    shots, groups = document.get("n-shot"), document.get("group_subtasks")
+    found: set[int | None] = set()
+    todo, seen = [task], {task}
+    while todo:
+        name = todo.pop()
+        own, members = shots and shots.get(name), groups and groups.get(name)
+        if own or not members:
+            found.add(own.integer() if own else None)
+            continue
+        inside = {member.text() for member in members.elements()} - seen
+        todo += inside
+        seen |= inside
+    return found.pop() if len(found) == 1 else None
+
+
+def _interval(metric: str, value: Value, stderr: Value | None, questions: Any) -> dict[str, Any]:
+    """Wilson's for a share of the questions, else the normal one where it has a width."""
+    number, percent = value.number(), 100 if metric == "overlap_rate" else 1
+    n = int(questions) if str(questions).isdecimal() and len(str(questions)) < 10 else 0
+    hits = number / percent * n
+    if n and (metric in SHARES or percent == 100) and 0 <= hits <= n and abs(hits - round(hits)) < 1e-6 * n:
+        share = wilson_interval(round(hits), n)
+        return {"low": share.low * percent / 100, "high": share.high * percent / 100, "method": share.method}
+    if stderr is None or not stderr.is_finite() or stderr.number() <= 0:
+        return {}
+    half = NORMAL_95 * stderr.number()
+    return {"low": number - half, "high": number + half, "method": "normal|conf:0.95"}
