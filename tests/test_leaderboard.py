@@ -221,7 +221,7 @@ def test_the_command_reads_all_kinds(made):
 def test_broken_and_foreign_files_are_named_with_the_reason(made, material):
     out, said = made
     for file, reason in {
-        "results_cut.json": "line 1: not JSON (Expecting property name enclosed in double quotes); is the file cut off?",
+        "results_cut.json": "line 1: not JSON (Expecting property name enclosed in double quotes); is the",
         "results_foreign.json": "neither lm-eval's results nor this package's; expected what lm-eval or hyperfit",
         "results_damaged.json": "no 'models', or null",
         "results_later.json": "version 9 is later than 1; pip install -U hyperfit-eval",

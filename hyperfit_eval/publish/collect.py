@@ -1,5 +1,6 @@
 """The results that a card shows: read, checked against the run, and joined."""
 
+import os.path
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def collect(paths: Iterable[Path], training: TrainingSet | None, model: Path) ->
 
 
 def _files_of(path: Path) -> list[Path]:
+    if not os.path.lexists(path):
+        raise HyperfitError(f"--results {path}: no such file or folder")
     if not path.is_dir():
         return [path]
     found = [file for file in find_results(path) if not file.is_dir()]
