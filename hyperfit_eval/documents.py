@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -165,16 +165,18 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
     return content
 
 
-def parse_yaml(text: str, name: str) -> Any:
+def parse_yaml(text: str, name: str, *, as_text: bool = False) -> Any:
     """A YAML value. Aliases are refused: a few lines of them stand for gigabytes.
 
+    Args:
+        as_text: leave scalars as they are written, `no` and `1.10` too.
     Raises:
         HyperfitError: not YAML, longer than 1 MiB, with aliases, or nested too deeply.
     """
     if len(text) > MAX_YAML_BYTES:
         raise HyperfitError(f"{name}: {len(text):,} characters of YAML, expected at most {MAX_YAML_BYTES:,}")
     try:
-        content = yaml.load(text, Loader=_PlainLoader)
+        content = yaml.load(text, Loader=_TextLoader if as_text else _PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
@@ -231,6 +233,12 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(None, None, "aliases are not read", self.peek_event().start_mark)
         return super().compose_node(parent, index)
+
+
+class _TextLoader(_PlainLoader):
+    """The same with every scalar a text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 def _require_depth(content: Any, name: str) -> None:

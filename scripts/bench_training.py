@@ -191,11 +191,11 @@ def _loss(model: Any, rows: np.ndarray) -> float:
 
 def prepare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make model and corpus where --gpu asks for them, cut the blocks, and leave all of it for the children."""
+    from hyperfit_eval.checkpoints import load_tokenizer
     from hyperfit_eval.demo.location import demo_model_dir
     from hyperfit_eval.texts.contexts import demo_corpus_path
     from hyperfit_eval.tokenizers import bos_ids
     from hyperfit_eval.training.data import BlockDataset, training_blocks
-    from hyperfit_eval.training.loading import load_tokenizer
     from hyperfit_eval.training.recipe import HyperfitArguments
 
     model, corpus = args.model or str(demo_model_dir()), args.corpus or str(demo_corpus_path())

@@ -29,9 +29,9 @@ def build(
 
     Example: `hyperfit index build runs/book/training_blocks.jsonl --output runs/book/citation_index.safetensors`
     """
+    from ..checkpoints import load_tokenizer
     from ..citation import CitationIndex
     from ..citation.corpus import read_sequences
-    from ..training.loading import load_tokenizer
 
     loaded = load_tokenizer(tokenizer or str(Path(source).parent))
     CitationIndex.build(read_sequences(source, loaded), loaded, ngram).save(output)
@@ -66,9 +66,9 @@ def check(
 
     Example: `hyperfit index check runs/book/citation_index.safetensors story.txt`
     """
+    from ..checkpoints import load_tokenizer
     from ..citation import CitationIndex
     from ..tokenizers import plain_ids
-    from ..training.loading import load_tokenizer
 
     try:
         content = text.read()

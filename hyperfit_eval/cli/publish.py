@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..plain import for_terminal
+
 Repo = Annotated[str, typer.Option(help="Repository on the Hub, USER/NAME; made if it is not there.")]
 DryRun = Annotated[Path | None, typer.Option(help="Write everything to this empty folder and upload nothing.")]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
@@ -120,7 +122,7 @@ def verify(
 ) -> None:
     """Repeat the evaluations of a model card and say for each of its numbers whether it holds.
 
-    The exit status is 1 if one does not, or if none could be checked.
+    The exit status is 1 if one does not, 2 if the model is damaged, 3 if none could be checked.
 
     Example: `hyperfit verify USER/NAME`
     """
@@ -138,7 +140,7 @@ def verify(
     ]
     print(plain_table(["evaluation", "number", "card", "95%", "now", ""], table))
     for why in dict.fromkeys(f"{row.verdict}: {row.evaluation}, {row.metric}: {row.why}" for row in rows if row.why):
-        print(why)
+        print(for_terminal(why))
     if json is not None:
         write_json(json, "verification", 1, verification.as_json(source, rows))
         print(f"written to {json}")
@@ -146,8 +148,8 @@ def verify(
         verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
     }
     print(f"{len(rows)} numbers: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if not verification.holds(rows):
-        raise typer.Exit(1)
+    if status := verification.status(rows):
+        raise typer.Exit(status)
 
 
 def _number(value: float | None) -> str:

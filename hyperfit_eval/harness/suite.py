@@ -49,7 +49,7 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from ..training.loading import load_tokenizer
+    from ..checkpoints import load_tokenizer
     from .location import tasks_dir
 
     load_tokenizer(suite.model)  # lm-eval would answer a wrong name with a traceback

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import jinja2
-import yaml
 
+from ..documents import MAX_YAML_BYTES, parse_yaml, read_regular
 from ..errors import HyperfitError
+from ..plain import for_markdown, markdown_code
 from ..report.tables import markdown_table
 from ..texts.contexts import demo_texts
 from . import privacy
@@ -23,6 +24,7 @@ UNNAMED = "a model that is not on the Hub"
 TAGS = ["hyperfitting", "text-generation"]
 DIGITS = 4
 """Of the numbers in the metadata."""
+_FRONT = re.compile(r"\s*---[^\S\n]*\n(.*?)\n---", re.DOTALL)
 _LICENCE = re.compile(r"[A-Za-z0-9.+-]+")
 _DESCRIBED = {"text-generation": "Open-ended continuation", "lm-eval": "lm-evaluation-harness"}
 
@@ -94,21 +96,26 @@ def require_licence_id(licence: str) -> None:
 
 def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
     """The metadata of the base model's card: of its folder if it is here, else of the Hub if `ask`."""
-    from huggingface_hub import ModelCard
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 
     local = folder / "README.md"
     try:
-        if local.is_file():
-            return ModelCard.load(local, ignore_metadata_errors=True).data.to_dict()
-        if base and ask:
-            return ModelCard.load(base, ignore_metadata_errors=True).data.to_dict()
-    except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError, yaml.YAMLError) as error:
+        if not local.is_file():
+            if not (base and ask):
+                return {}
+            local = Path(hf_hub_download(base, local.name))
+        front = _FRONT.match(read_regular(local, MAX_YAML_BYTES))
+        # Texts as they stand there: YAML would make False of the language code `no`, and a number of a version.
+        metadata = parse_yaml(front[1], local.name, as_text=True) if front else {}
+        if not isinstance(metadata, dict):
+            raise HyperfitError(f"{local.name}: no metadata at its head")
+        return metadata
+    except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise HyperfitError(
             f"the card of {base or folder} cannot be read for its licence ({str(error).strip().splitlines()[0]}); "
             "add --license ID"
         ) from error
-    return {}
 
 
 def render(push: "Push", run: dict[str, Any], base: Base, dataset: str | None, evaluations: list[Evaluation]) -> str:
@@ -147,7 +154,7 @@ def render(push: "Push", run: dict[str, Any], base: Base, dataset: str | None, e
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["thousands"] = lambda value: f"{value:,}"
+    environment.filters |= {"thousands": "{:,}".format, "md": for_markdown, "code": markdown_code}
     return environment.get_template("model_card.md.j2").render(
         metadata=metadata.to_yaml(),
         name=name,
@@ -179,10 +186,15 @@ def load(path: Path, kind: Literal["model", "dataset"] = "model") -> Any:
     """
     from huggingface_hub import DatasetCard, ModelCard
 
+    text = read_regular(path, MAX_YAML_BYTES)
+    # Read by our rules first: huggingface_hub would follow YAML aliases without end.
+    if front := _FRONT.match(text):
+        parse_yaml(front[1], path.name)
     try:
         return (ModelCard if kind == "model" else DatasetCard).load(path)
-    except (ValueError, yaml.YAMLError) as error:
-        raise HyperfitError(f"{path.name}: not a valid card ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # whatever a stranger's metadata make of huggingface_hub
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise HyperfitError(f"{path.name}: not a valid card ({reason})") from error
 
 
 def check(path: Path, kind: Literal["model", "dataset"] = "model") -> None:
@@ -234,8 +246,8 @@ def _model_index(evaluations: list[Evaluation]) -> "list[EvalResult]":
                     dataset_type=task,
                     dataset_name=f"{task}, {size} texts" if evaluation.open_ended else task,
                     dataset_config=evaluation.title,
-                    metric_type=number.metric,
-                    metric_name=METRICS[number.metric][0] if number.metric in METRICS else number.metric,
+                    metric_type=number.metric.partition(",")[0],
+                    metric_name=metric_name(number.metric),
                     metric_value=round(number.value, DIGITS),
                     metric_args={**ends, "signature": number.signature},
                 )
@@ -243,12 +255,20 @@ def _model_index(evaluations: list[Evaluation]) -> "list[EvalResult]":
     return found
 
 
+def metric_name(metric: str) -> str:
+    """How a metric is called in the card: `exact_match (strict-match)` where lm-eval has several filters."""
+    if metric in METRICS:
+        return METRICS[metric][0]
+    name, _, filtered = metric.partition(",")
+    return f"{name} ({filtered})" if filtered else name
+
+
 def _tables(evaluations: list[Evaluation]) -> str:
     parts = []
     texts = [evaluation for evaluation in evaluations if evaluation.open_ended]
     if texts:
         originals = {number.metric: number for evaluation in texts for number in evaluation.originals}
-        header = ["", *(evaluation.title for evaluation in texts), "original texts"]
+        header = ["", *(for_markdown(evaluation.title) for evaluation in texts), "original texts"]
         rows = []
         for metric, (label, unit) in METRICS.items():
             numbers = [evaluation.get(metric) for evaluation in texts]
@@ -260,7 +280,13 @@ def _tables(evaluations: list[Evaluation]) -> str:
     if others:
         header = ["task", "metric", "value", "questions", "examples in the prompt"]
         rows = [
-            [e.title, n.metric, _cell(n, 3), str(e.settings.get("N") or "-"), str(e.settings.get("num_fewshot") or 0)]
+            [
+                for_markdown(e.title),
+                for_markdown(metric_name(n.metric)),
+                _cell(n, 3),
+                str(e.settings.get("N") or "-"),
+                str(e.settings.get("num_fewshot") or 0),
+            ]
             for e in others
             for n in e.numbers
         ]
@@ -278,8 +304,9 @@ def _texts(evaluations: list[Evaluation]) -> str:
         if settings["texts"] == demo_texts().fingerprint
         else "of Wikipedia, fiction and news"
     )
+    count, context = (for_markdown(settings[name]) for name in ("N", "ctx"))
     return (
-        f"{settings['N']} texts {of} (fingerprint `{settings['texts']}`): the first {settings['ctx']} tokens of each\n"
+        f"{count} texts {of} (fingerprint {markdown_code(settings['texts'])}): the first {context} tokens of each\n"
         "are continued by 224. TTR is the share of distinct tokens among the last 96; 128 and 256 are lengths with\n"
         "the context. BLEU is the highest against any other text; overlap is in tokens. "
     )
@@ -293,8 +320,8 @@ def _memorization(evaluations: list[Evaluation]) -> str:
             continue
         rate, bleu = evaluation.get("overlap_rate"), evaluation.get("dataset_bleu_avg")
         line = (
-            f"- **{evaluation.title}**: the longest run of tokens copied from the training set is {mean.value:.1f} of "
-            f"the first 96 new tokens on average and {most.value:.0f} at most"
+            f"- **{for_markdown(evaluation.title)}**: the longest run of tokens copied from the training set is "
+            f"{mean.value:.1f} of the first 96 new tokens on average and {most.value:.0f} at most"
         )
         if rate:
             line += f"; {rate.value:.0f}% of the texts copy more than 5 in a row within 224"
@@ -334,7 +361,7 @@ def _recipe(recipe: dict[str, dict[str, Any]]) -> str:
             origin = f"changed, the recipe has {_plain(entry['default'])}"
         else:
             origin = "given"
-        rows.append([f"`{name}`", _plain(entry["value"]), " ".join(origin.split()).replace("|", "\\|")])
+        rows.append([markdown_code(name), for_markdown(_plain(entry["value"])), for_markdown(" ".join(origin.split()))])
     lines = ["| setting | value | origin |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import HyperfitError
 from .staging import describe
-from .upload import Destination, require_access, upload
+from .upload import Destination, require_access, require_name, upload
 
 
 def publish(
@@ -22,6 +22,7 @@ def publish(
     Raises:
         HyperfitError: whatever `fill` and `upload` refuse; nothing is uploaded before all of it is ready.
     """
+    require_name(destination)
     if dry_run is not None:
         _write_folder(dry_run, fill)
         _show(dry_run, say)

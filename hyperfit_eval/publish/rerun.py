@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import files
+from ..checkpoints import DTYPES, CheckpointError, check_folder, load_tokenizer, require_safetensors
 from ..citation import CitationBlocker, CitationIndex
 from ..documents import Value
 from ..errors import HyperfitError
@@ -24,11 +25,11 @@ from ..scores.tables import score_records
 from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.folder import INDEX
-from ..training.loading import load_model, load_tokenizer
+from ..training.loading import load_model
 from .harness_results import of_harness
 from .results import Evaluation, open_ended
 
-_BLOCK = re.compile(r"(?P<ngram>\d+)(?P<prompt>\+prompt)?(?:\+cap(?P<cap>\d+))?")
+_BLOCK = re.compile(r"(?P<ngram>\d{1,4})(?P<prompt>\+prompt)?(?:\+cap(?P<cap>\d{1,9}))?")
 
 
 class Rerun:
@@ -42,6 +43,8 @@ class Rerun:
 
     def __init__(self, folder: Path, device: str | None = None, batch_size: int = 32) -> None:
         self.folder, self.device, self.batch_size = folder, device or default_device(), batch_size
+        check_folder(folder)
+        require_safetensors(folder)
         self.tokenizer = load_tokenizer(str(folder))
         self._models: dict[str, Any] = {}
 
@@ -49,6 +52,7 @@ class Rerun:
         """The same evaluation, measured now.
 
         Raises:
+            CheckpointError: weights, tokenizer or index of the folder cannot be loaded.
             HyperfitError: what it needs is not here: the texts, the index, a dataset.
         """
         return self._open_ended(evaluation) if evaluation.open_ended else self._task(evaluation)
@@ -59,7 +63,10 @@ class Rerun:
         path = self.folder / INDEX
         if not path.exists():
             raise HyperfitError(f"no {INDEX} was published")
-        return CitationIndex.load(path, self.tokenizer)
+        try:
+            return CitationIndex.load(path, self.tokenizer)
+        except HyperfitError as error:
+            raise CheckpointError(str(error)) from error
 
     @cached_property
     def training(self) -> TrainingSet | None:
@@ -75,7 +82,7 @@ class Rerun:
         settings = evaluation.settings
         if settings["tok_hash"] != tokenizer_fingerprint(self.tokenizer):
             raise HyperfitError(f"measured with tokenizer {settings['tok_hash']}, the folder's is another")
-        passages = _passages(settings["texts"], int(settings["N"]))
+        passages = _passages(settings["texts"], _count(settings["N"]))
         blocker, decoding, model = self._blocker(settings), decoding_of(settings), self._model(settings["dtype"])
         with _bar(evaluation.title, len(passages)) as bar:
             records = continue_passages(
@@ -101,13 +108,14 @@ class Rerun:
 
     def _task(self, evaluation: Evaluation) -> Evaluation:
         settings = evaluation.settings
+        require_plain_name(settings["task"])
         with tempfile.TemporaryDirectory(prefix="hyperfit-verify-") as output:
             results = run_suite(
                 Suite(
                     str(self.folder),
                     [settings["task"]],
                     Path(output),
-                    {"dtype": settings["dtype"] or "auto"},
+                    {"dtype": _dtype(settings["dtype"] or "auto"), "trust_remote_code": False},
                     num_fewshot=settings["num_fewshot"],
                     limit=settings["limit"],
                     device=self.device,
@@ -156,6 +164,25 @@ class Rerun:
         return entries
 
 
+def require_plain_name(task: str) -> None:
+    """Raise unless this can be the name of a task or group that lm-eval or this package registers.
+
+    lm-eval would take a pattern, or the path of a YAML file that names code to run, just as well; that a plain name is
+    registered `run_suite` checks.
+
+    Raises:
+        HyperfitError: a pattern or a path.
+    """
+    if set(task) & set("*?[]/\\,"):
+        raise HyperfitError(f"no task named {task!r} comes with lm-eval; `lm_eval ls tasks` lists them")
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise HyperfitError(f"measured in {name!r}, which is none of {', '.join(DTYPES)}")
+    return name
+
+
 def decoding_of(settings: dict[str, Any]) -> Decoding:
     """The decoding that a signature's `dec` names.
 
@@ -167,11 +194,14 @@ def decoding_of(settings: dict[str, Any]) -> Decoding:
     method, _, rest = settings["dec"].partition("(")
     if method == "greedy" and not rest:
         return Decoding()
-    given = dict(part.split("=") for part in rest.rstrip(")").split(",") if "=" in part)
-    if method != "sample" or not given.keys() <= {"temperature", "top_p", "top_k", "seed"}:
-        raise HyperfitError(f"decoded by '{settings['dec']}', which this version cannot repeat")
-    numbers = {name: int(value) if name in ("top_k", "seed") else float(value) for name, value in given.items()}
-    return Decoding(do_sample=True, **numbers)  # type: ignore[arg-type]
+    given = dict(part.partition("=")[::2] for part in rest.rstrip(")").split(",") if "=" in part)
+    kinds = {"temperature": float, "top_p": float, "top_k": int, "seed": int}
+    try:
+        if method != "sample" or any(len(value) > 30 for value in given.values()):
+            raise ValueError
+        return Decoding(do_sample=True, **{name: kinds[name](value) for name, value in given.items()})  # type: ignore
+    except (KeyError, ValueError) as error:
+        raise HyperfitError(f"decoded by '{settings['dec']}', which this version cannot repeat") from error
 
 
 def _passages(fingerprint: str, count: int) -> list[Passage]:
@@ -186,6 +216,12 @@ def _passages(fingerprint: str, count: int) -> list[Passage]:
     raise HyperfitError(
         f"measured on the texts {fingerprint}, which are neither those shipped nor those of the Hub today"
     )
+
+
+def _count(texts: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", texts):
+        raise HyperfitError(f"measured on {texts!r} texts, expected a number from 1 to 99999")
+    return int(texts)
 
 
 def _bar(what: str, total: int) -> tqdm:

@@ -1,6 +1,5 @@
 """A model's repository, whole and checked, in a folder: what is pushed, and what --dry-run shows."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,9 @@ from typing import Any
 import yaml
 
 from .. import files
+from ..checkpoints import WEIGHTS_INDEX
 from ..citation import CitationIndex
+from ..documents import parse_yaml, read_document, read_regular, regular_size
 from ..errors import HyperfitError
 from ..scores.training_set import training_set_of
 from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
@@ -80,7 +81,7 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     _copy(push, folder, _linked if link else shutil.copy2)
     clean = privacy.without_paths(document, replacements)
     if (push.run / run_folder.RECIPE).exists():
-        recipe = yaml.safe_load((push.run / run_folder.RECIPE).read_text(encoding="utf-8"))
+        recipe = parse_yaml(read_regular(push.run / run_folder.RECIPE), run_folder.RECIPE)
         text = yaml.safe_dump(
             privacy.without_paths(recipe, replacements), sort_keys=False, allow_unicode=True, width=110
         )
@@ -141,6 +142,8 @@ def _require_licence_for_blocks(push: Push) -> None:
 
 def _copy(push: Push, folder: Path, copy: Callable[[Path, Path], Any]) -> None:
     wanted = [path for pattern in COPIED for path in sorted(push.run.glob(pattern))]
+    for path in wanted:
+        _require_own(push.run, path)
     names = {path.name for path in wanted}
     missing = [name for name in ("config.json", "generation_config.json", run_folder.INDEX) if name not in names]
     if missing:
@@ -148,6 +151,17 @@ def _copy(push: Push, folder: Path, copy: Callable[[Path, Path], Any]) -> None:
     for path in wanted:
         if path.name != run_folder.INDEX or push.include_index:
             copy(path, folder / path.name)
+
+
+def _require_own(run: Path, path: Path) -> None:
+    """Raise unless a file is one of the run's folder: what a link leads to elsewhere is not published.
+
+    Raises:
+        HyperfitError: a link out of the folder, a pipe, or a folder.
+    """
+    regular_size(path)
+    if path.resolve().parent != run.resolve():
+        raise HyperfitError(f"{path}: a link to {path.resolve()}, outside the run's folder; put the file itself there")
 
 
 def _linked(source: Path, target: Path) -> None:
@@ -189,10 +203,10 @@ def _check_weights(folder: Path) -> None:
             raise HyperfitError(
                 f"{path.name}: not a whole safetensors file ({error}); save the checkpoint again"
             ) from error
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHTS_INDEX
     named = {"model.safetensors"}
     if index.exists():
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = {tensor: shard.text() for tensor, shard in read_document(index)["weight_map"].items()}
         for tensor, shard in places.items():
             if tensor not in there.get(shard, ()):
                 raise HyperfitError(f"{index.name}: {tensor} is not in {shard}; save the checkpoint again")
@@ -204,7 +218,7 @@ def _check_weights(folder: Path) -> None:
 
 
 def _tokenizer(folder: Path) -> Any:
-    from ..training.loading import load_tokenizer
+    from ..checkpoints import load_tokenizer
 
     return load_tokenizer(str(folder))
 

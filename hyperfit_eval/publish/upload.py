@@ -45,13 +45,12 @@ class Destination:
     repo_type: Literal["model", "dataset"] = "model"
 
 
-def require_access(destination: Destination) -> None:
-    """Raise at once where nothing could be uploaded; asks nothing of the Hub.
+def require_name(destination: Destination) -> None:
+    """Raise where the options contradict each other or name no repository; a dry run is checked, too.
 
     Raises:
-        HyperfitError: a name that is none, offline mode, or no token.
+        HyperfitError: a name that is none, or a branch beside a pull request.
     """
-    from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -65,6 +64,17 @@ def require_access(destination: Destination) -> None:
         raise HyperfitError(
             f"--create-pr opens a pull request against main: leave out --revision {destination.revision}"
         )
+
+
+def require_access(destination: Destination) -> None:
+    """Raise at once where nothing could be uploaded; asks nothing of the Hub.
+
+    Raises:
+        HyperfitError: as `require_name`, offline mode, or no token.
+    """
+    from huggingface_hub import constants, get_token
+
+    require_name(destination)
     if constants.HF_HUB_OFFLINE:
         raise HyperfitError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it, or add --dry-run DIR")
     if get_token() is None:

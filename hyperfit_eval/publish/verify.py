@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import CheckpointError
+from ..documents import Value
 from ..errors import HyperfitError
 from . import card
 from .results import FILE, Evaluation, Number, read_published
@@ -50,7 +52,7 @@ def verify(
         titles: of the evaluations to repeat; all by default.
         say: prints a line.
     Raises:
-        HyperfitError: no such model, or one without the files of `hyperfit push`.
+        HyperfitError: no such model, one without the files of `hyperfit push`, or a file of it that is damaged.
     """
     from .rerun import Rerun
 
@@ -72,12 +74,14 @@ def verify(
         say(f"Repeating {evaluation.title} ({evaluation.settings.get('N')} texts or questions)")
         try:
             again = rerun.repeat(evaluation)
+        except CheckpointError:
+            raise
         except (HyperfitError, OSError) as error:
             why = str(error).strip().splitlines()[0]
             checked += [_unchecked(evaluation, number, why) for number in evaluation.numbers]
             continue
         for number in evaluation.numbers:
-            shown = stated.get((evaluation.title, number.metric))
+            shown = stated.get((evaluation.title, card.metric_name(number.metric)))
             checked.append(_compared(evaluation.title, number, shown, again.get(number.metric)))
         if evaluation.originals and not originals_seen:
             now = {number.metric: number for number in again.originals}
@@ -89,8 +93,18 @@ def verify(
 
 def holds(checked: Sequence[Checked]) -> bool:
     """Whether no number differs, and at least one was checked."""
+    return status(checked) == 0
+
+
+def status(checked: Sequence[Checked]) -> int:
+    """Exit status: 0 where the card holds, 1 where a number differs, 3 where none could be checked.
+
+    2 is that of errors, a damaged folder among them.
+    """
     verdicts = {row.verdict for row in checked}
-    return DIFFERS not in verdicts and bool(verdicts & {EQUAL, WITHIN})
+    if DIFFERS in verdicts:
+        return 1
+    return 0 if verdicts & {EQUAL, WITHIN} else 3
 
 
 def as_json(source: str, checked: Sequence[Checked]) -> dict[str, Any]:
@@ -122,9 +136,12 @@ def _stated(path: Path, evaluations: list[Evaluation]) -> tuple[dict[tuple[str, 
     if not path.exists():
         raise HyperfitError(f"{path}: no model card")
     loaded = card.load(path)
-    entries = loaded.data.eval_results or []
-    stated = {(str(entry.dataset_config), entry.metric_type): float(entry.metric_value) for entry in entries}
-    measured = {(e.title, n.metric): n.value for e in evaluations for n in e.numbers}
+    stated = {}
+    for entry in loaded.data.eval_results or []:
+        value = Value(entry.metric_value, path.name, "model-index")
+        name = entry.metric_name or card.metric_name(str(entry.metric_type))
+        stated[str(entry.dataset_config), str(name)] = value.number()
+    measured = {(e.title, card.metric_name(n.metric)): n.value for e in evaluations for n in e.numbers}
     wrong = []
     for (title, metric), value in stated.items():
         if (title, metric) not in measured:

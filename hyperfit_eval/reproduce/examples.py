@@ -21,7 +21,7 @@ def figure1(plan: Plan) -> Step:
     assert trained is not None
 
     def make(place: Workplace) -> None:
-        from ..training.loading import load_tokenizer
+        from ..checkpoints import load_tokenizer
 
         run = place.of(trained) / CHECKPOINT
         tokenizer = load_tokenizer(str(run))

@@ -170,7 +170,7 @@ def same_tokens(said: np.ndarray, written: np.ndarray) -> np.ndarray:
 
 def _spans(place: Workplace, plan: Plan, blocks: TrainingBlocks) -> list[dict[str, Any]]:
     """The longest copied spans of the hyperfitted continuations, with the block around them."""
-    from ..training.loading import load_tokenizer
+    from ..checkpoints import load_tokenizer
 
     assert plan.hyperfitted.trained is not None
     tokenizer = load_tokenizer(str(place.of(plan.hyperfitted.trained) / CHECKPOINT))

@@ -233,7 +233,7 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from ..training.loading import load_tokenizer
+    from ..checkpoints import load_tokenizer
 
     logging.disable_progress_bar()  # the study's lines say what is being done
     tokenizer = load_tokenizer(folder)

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checkpoints import load_config
 from ..errors import HyperfitError
 from ..generation import Decoding, continue_ids
 from ..harness.suite import default_device
 from ..training.images import is_image_model, load_processor, pixel_tokens, unseen_images
-from ..training.loading import load_config, load_model
+from ..training.loading import load_model
 from ..training.recipe_files import read_recipe
 from .models import CHECKPOINT, IMAGE_RECIPE, parsed, run_recipe
 from .setting import content_fingerprint, fingerprint_of

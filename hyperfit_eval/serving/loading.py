@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from .. import checkpoints
 from ..citation import CitationIndex
 from ..citation.corpus import read_sequences
 from ..demo.location import demo_model_dir
@@ -46,9 +47,11 @@ def load_engine(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype != "auto" and dtype not in ("float32", "bfloat16", "float16"):
         raise HyperfitError(f"dtype={dtype}: expected auto, float32, bfloat16 or float16")
-    tokenizer = _loaded("tokenizer", source, AutoTokenizer, revision, trust_remote_code)
+    tokenizer = checkpoints.load_tokenizer(source, revision, trust_remote_code=trust_remote_code)
     citation_index = None if without_index else load_index(source, index, tokenizer, revision)
-    loaded = _loaded("causal LM", source, AutoModelForCausalLM, revision, trust_remote_code, dtype=dtype)
+    loaded = checkpoints.load_model(
+        AutoModelForCausalLM, source, revision, trust_remote_code=trust_remote_code, dtype=dtype
+    )
     try:
         loaded.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -79,16 +82,6 @@ def load_index(
         f"{source}: no {INDEX_FILE} to block citations by; build it with `hyperfit index build`, give one with "
         "--index FILE, or serve without the blocker: --no-blocking"
     )
-
-
-def _loaded(what: str, source: str, auto: Any, revision: str | None, trust_remote_code: bool, **more: Any) -> Any:
-    try:
-        return auto.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code, **more)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise HyperfitError(
-            f"{source}: no {what} can be loaded ({_first_line(error)}); give the folder or Hub id of a causal LM "
-            "with its tokenizer"
-        ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,64 +2,27 @@
 
 from typing import Any
 
-import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    ImageGPTForCausalImageModeling,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig, ImageGPTForCausalImageModeling
 
+from .. import checkpoints
+from ..checkpoints import DTYPES, load_config
 from ..errors import HyperfitError
 from .images import is_image_model
-
-
-def load_tokenizer(model: str) -> Any:
-    """Load the tokenizer of a model.
-
-    Raises:
-        HyperfitError: no such model, or one without a tokenizer.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise HyperfitError(
-            f"{model}: no tokenizer can be loaded ({_first_line(error)}); give the folder or Hub id of a causal LM "
-            f"with its tokenizer"
-        ) from error
-
-
-def load_config(model: str) -> Any:
-    """Load the configuration of a model.
-
-    Raises:
-        HyperfitError: no such model.
-    """
-    try:
-        return AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise HyperfitError(
-            f"{model}: no model can be loaded ({_first_line(error)}); give the folder or Hub id of a causal LM"
-        ) from error
 
 
 def load_model(model: str, dtype: str) -> Any:
     """Load a causal LM, of text or pixels, with its weights in `dtype`, whatever they are on disk, and no dropout.
 
     Raises:
-        HyperfitError: no such model, or not a causal LM.
+        HyperfitError: no such model, not a causal LM, or no dtype to compute in.
     """
-    try:
-        config = AutoConfig.from_pretrained(model)
-        disable_dropout(config)
-        # No Auto class leads to it.
-        loader = ImageGPTForCausalImageModeling if is_image_model(config) else AutoModelForCausalLM
-        return loader.from_pretrained(model, config=config, dtype=getattr(torch, dtype))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise HyperfitError(
-            f"{model}: no causal LM can be loaded ({_first_line(error)}); give the folder or Hub id of one"
-        ) from error
+    if dtype not in DTYPES:
+        raise HyperfitError(f"dtype {dtype!r}: expected {', '.join(DTYPES)}")
+    config = load_config(model)
+    disable_dropout(config)
+    # No Auto class leads to it.
+    loader = ImageGPTForCausalImageModeling if is_image_model(config) else AutoModelForCausalLM
+    return checkpoints.load_model(loader, model, config=config, dtype=dtype)
 
 
 def disable_dropout(config: Any) -> None:
@@ -80,7 +43,3 @@ def greedy_config(model: Any) -> GenerationConfig:
         eos_token_id=own.eos_token_id,
         pad_token_id=own.pad_token_id,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".: ")

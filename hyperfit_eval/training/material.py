@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoints import load_config, load_tokenizer
 from ..citation import CitationIndex
 from ..errors import HyperfitError
 from ..generation.continuing import require_positions
@@ -12,7 +13,7 @@ from ..texts.blocks import TrainingBlocks
 from ..tokenizers import bos_ids
 from .data import training_blocks
 from .images import image_blocks, is_image_model, load_processor
-from .loading import load_config, load_model, load_tokenizer
+from .loading import load_model
 from .precision import refuse_lost_updates
 from .progress import bars_of_transformers
 from .recipe import HyperfitArguments, RecipeArguments

@@ -17,6 +17,7 @@ import yaml
 
 from .. import files
 from ..demo.location import demo_model_dir
+from ..documents import MAX_YAML_BYTES, parse_yaml, read_regular
 from ..errors import HyperfitError
 from ..texts.contexts import demo_corpus_path
 
@@ -102,17 +103,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _read(path: Path, name: str) -> Recipe:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise HyperfitError(f"{path}{place}: not YAML ({problem})") from error
-    except UnicodeDecodeError as error:
-        raise HyperfitError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise HyperfitError(f"--recipe {path}: cannot be read ({error.strerror})") from error
+    document = parse_yaml(read_regular(path, MAX_YAML_BYTES, str(path)), str(path))
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise HyperfitError(f"{path}: not a recipe; lines such as 'learning_rate: 1e-5' were expected")
     title = document.pop("title", name)
