@@ -14,6 +14,7 @@ from ..report.tables import markdown_table
 from ..texts.contexts import demo_texts
 from . import privacy
 from .results import METRICS, Evaluation, Number
+from .run_facts import RecipeEntry, RunFacts
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -118,11 +119,11 @@ def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
         ) from error
 
 
-def render(push: "Push", run: dict[str, Any], base: Base, dataset: str | None, evaluations: list[Evaluation]) -> str:
+def render(push: "Push", run: RunFacts, base: Base, dataset: str | None, evaluations: list[Evaluation]) -> str:
     """README.md of a published model.
 
     Args:
-        run: run.json without local paths.
+        run: without local paths.
         dataset: Hub id of the corpus, or None.
     """
     from huggingface_hub import ModelCardData
@@ -166,7 +167,7 @@ def render(push: "Push", run: dict[str, Any], base: Base, dataset: str | None, e
         sections=sections(evaluations),
         texts=_texts(evaluations),
         signatures=_signatures(evaluations),
-        recipe=_recipe(run["recipe"]),
+        recipe=_recipe(run.recipe),
         index=push.include_index,
         blocks_license=push.blocks_license,
         blocker=push.blocker,
@@ -350,21 +351,15 @@ def _signatures(evaluations: list[Evaluation]) -> list[str]:
     return list(dict.fromkeys(number.signature for evaluation in evaluations for number in evaluation.numbers))
 
 
-def _recipe(recipe: dict[str, dict[str, Any]]) -> str:
-    rows = []
-    for name, entry in recipe.items():
-        if entry["origin"] == "paper":
-            origin = f"the paper, {entry.get('why', 'Section 3')}"
-        elif entry["origin"] == "choice":
-            origin = f"left open by the paper; {entry['why']}"
-        elif entry.get("default") is not None:
-            origin = f"changed, the recipe has {_plain(entry['default'])}"
-        else:
-            origin = "given"
-        rows.append([markdown_code(name), for_markdown(_plain(entry["value"])), for_markdown(" ".join(origin.split()))])
+def _recipe(recipe: dict[str, RecipeEntry]) -> str:
     lines = ["| setting | value | origin |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    for name, entry in recipe.items():
+        if entry.origin == "paper":
+            origin = f"the paper, {entry.why}"
+        elif entry.origin == "choice":
+            origin = f"left open by the paper; {entry.why}"
+        else:
+            origin = "given" if entry.default is None else f"changed, the recipe has {entry.default}"
+        cells = [markdown_code(name), for_markdown(entry.value), for_markdown(" ".join(origin.split()))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -54,9 +54,8 @@ class Number:
     @classmethod
     def from_json(cls, value: Value) -> "Number":
         """Read what `write_results` wrote."""
-        texts = {name: value[name].text() for name in ("metric", "signature")}
-        unit = value.optional("unit", Value.text) or ""
-        return cls(value=value["value"].number(), unit=unit, **texts, **_interval(value))
+        metric, signature, unit = value["metric"].text(), value["signature"].text(), value.optional("unit", Value.text)
+        return cls(metric, value["value"].number(), unit or "", signature, **_interval(value))
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class Evaluation:
     @classmethod
     def from_json(cls, value: Value) -> "Evaluation":
         """Read what `write_results` wrote."""
-        sides = ([Number.from_json(number) for number in value[side].elements()] for side in ("numbers", "originals"))
-        return cls(value["title"].text(), _settings(value["settings"]), *sides)
+        numbers, originals = (list(map(Number.from_json, value[s].elements())) for s in ("numbers", "originals"))
+        return cls(value["title"].text(), _settings(value["settings"]), numbers, originals)
 
     def to_json(self) -> dict[str, Any]:
         """Without `left_out`."""

@@ -11,7 +11,7 @@ import yaml
 from .. import files
 from ..checkpoints import WEIGHTS_INDEX
 from ..citation import CitationIndex
-from ..documents import parse_yaml, read_document, read_regular, regular_size
+from ..documents import Value, parse_yaml, read_document, read_regular, regular_size
 from ..errors import HyperfitError
 from ..scores.training_set import training_set_of
 from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
@@ -20,6 +20,7 @@ from ..training import folder as run_folder
 from . import card, privacy
 from .collect import collect
 from .results import FILE, Evaluation, write_results
+from .run_facts import RunFacts
 
 CARD = "README.md"
 FINGERPRINTS = "training_block_fingerprints.jsonl"
@@ -70,16 +71,18 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     document = _finished(push.run)
     _require_licence_for_blocks(push)
     blocks = read_blocks(push.run / run_folder.BLOCKS)
-    local = {name for name in (document["model"], blocks.corpus) if not privacy.is_hub_id(name)}
-    base = card.base_of(document["model"], push.base_model, push.license)
+    model = Value(document, run_folder.RUN)["model"].text()
+    local = {name for name in (model, blocks.corpus) if not privacy.is_hub_id(name)}
+    base = card.base_of(model, push.base_model, push.license)
     dataset = push.dataset or (None if blocks.corpus in local else blocks.corpus)
-    replacements = {document["model"]: base.name, blocks.corpus: dataset or Path(blocks.corpus).name}
+    replacements = {model: base.name, blocks.corpus: dataset or Path(blocks.corpus).name}
     blocks = replace(blocks, corpus=replacements[blocks.corpus])
     results = push.results or tuple(sorted({*push.run.glob("results*.json"), *push.run.glob("scores*.json")}))
     evaluations = collect(results, training_set_of(blocks), push.run)
 
     _copy(push, folder, _linked if link else shutil.copy2)
     clean = privacy.without_paths(document, replacements)
+    facts = RunFacts.from_json(Value(clean, run_folder.RUN))
     if (push.run / run_folder.RECIPE).exists():
         recipe = parse_yaml(read_regular(push.run / run_folder.RECIPE), run_folder.RECIPE)
         text = yaml.safe_dump(
@@ -92,7 +95,7 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
         write_blocks(folder / run_folder.BLOCKS, blocks)
     if evaluations:
         write_results(folder / FILE, evaluations)
-    files.write_text(folder / CARD, card.render(push, clean, base, dataset, evaluations))
+    files.write_text(folder / CARD, card.render(push, facts, base, dataset, evaluations))
     if push.eval_results:
         text = yaml.safe_dump(card.eval_results(push.eval_results, evaluations), sort_keys=False, width=1000)
         files.write_text(folder / EVAL_RESULTS, text)

@@ -138,9 +138,9 @@ def _stated(path: Path, evaluations: list[Evaluation]) -> tuple[dict[tuple[str, 
     loaded = card.load(path)
     stated = {}
     for entry in loaded.data.eval_results or []:
-        value = Value(entry.metric_value, path.name, "model-index")
+        stated_value = Value(entry.metric_value, path.name, "model-index")
         name = entry.metric_name or card.metric_name(str(entry.metric_type))
-        stated[str(entry.dataset_config), str(name)] = value.number()
+        stated[str(entry.dataset_config), str(name)] = stated_value.number()
     measured = {(e.title, card.metric_name(n.metric)): n.value for e in evaluations for n in e.numbers}
     wrong = []
     for (title, metric), value in stated.items():

@@ -103,7 +103,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _read(path: Path, name: str) -> Recipe:
-    document = parse_yaml(read_regular(path, MAX_YAML_BYTES, str(path)), str(path))
+    document = parse_yaml(read_regular(path, MAX_YAML_BYTES, f"--recipe {path}"), str(path))
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise HyperfitError(f"{path}: not a recipe; lines such as 'learning_rate: 1e-5' were expected")
     title = document.pop("title", name)
