@@ -26,8 +26,8 @@ from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
 from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
-from hyperfit_eval.reproduce.scores import distribution_entries
-from hyperfit_eval.reproduce.steps import Step, Workplace
+from hyperfit_eval.reproduce.cells import distribution_entries
+from hyperfit_eval.reproduce.steps import Step, StepContext
 from hyperfit_eval.scores.signature import prediction_signature
 from hyperfit_eval.scores.tables import score_records
 
@@ -306,8 +306,8 @@ def test_perplexity_has_one_recipe_wherever_it_was_measured(tiny_results, tmp_pa
         tokenizer=settings["tok_hash"], **arrays,
     )  # fmt: skip
     setting = SimpleNamespace(texts=SimpleNamespace(fingerprint=settings["texts"]))
-    place, step = Workplace(tmp_path, tmp_path, print), Step("predict", lambda place: None)
-    assert distribution_entries(setting, place, step)["perplexity"]["signature"] == expected
+    context, step = StepContext(tmp_path, tmp_path, print), Step("predict", lambda context: None)
+    assert distribution_entries(setting, context, step)["perplexity"]["signature"] == expected
     entry = {"mean": 5.0, "signature": "ttr|" + "|".join(f"{name}:{value}" for name, value in settings.items())}
     table = {side: {"all": {"ttr_at_128": entry}} for side in ("generated", "original")}
     by_demo = open_ended(Value(table, "a test"), Value({"perplexity": {"mean": 70.6}}, "a test"))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hyperfit_eval.metrics.calibration import calibration_error, reliability
-from hyperfit_eval.reproduce.glue import by_label, stratified
-from hyperfit_eval.reproduce.ranks import participation_ratios
-from hyperfit_eval.reproduce.sharpening import mean_entropies
-from hyperfit_eval.reproduce.sharpness import agreement
+from hyperfit_eval.reproduce.experiments.beyond_dimensions import participation_ratios
+from hyperfit_eval.reproduce.experiments.beyond_sharpening import mean_entropies
+from hyperfit_eval.reproduce.experiments.figure5 import agreement
+from hyperfit_eval.reproduce.experiments.table8 import by_label, stratified
 
 
 def test_reliability_by_hand():

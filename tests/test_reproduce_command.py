@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, chosen
+from hyperfit_eval.reproduce.experiments.figure4 import figure4
+from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, select_experiments
 from hyperfit_eval.reproduce.plan import Plan
 from hyperfit_eval.reproduce.setting import demo_setting, setting_of
-from hyperfit_eval.reproduce.sharpness import figure4
 from hyperfit_eval.reproduce.steps import in_order
 
 
@@ -22,11 +22,11 @@ def refusal(*arguments):
 
 
 def test_names_of_experiments():
-    assert chosen("") == list(EXPERIMENTS)
-    assert chosen("table2, figure5") == ["table2", "figure5_left", "figure5_right"]
-    assert chosen("figure10,figure11,pictures") == ["pictures"]
+    assert select_experiments("") == list(EXPERIMENTS)
+    assert select_experiments("table2, figure5") == ["table2", "figure5_left", "figure5_right"]
+    assert select_experiments("figure10,figure11,pictures") == ["pictures"]
     with pytest.raises(HyperfitError, match="--only tabel2: no such experiment, did you mean table2; expected some of"):
-        chosen("table1,tabel2")
+        select_experiments("table1,tabel2")
 
 
 @pytest.mark.parametrize(

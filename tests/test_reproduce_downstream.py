@@ -6,13 +6,13 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from hyperfit_eval.reproduce.downstream import _manager, entry_of, evaluate, limit_of, read, task_of
-from hyperfit_eval.reproduce.glue import _most_shots, stratified_sampler
-from hyperfit_eval.reproduce.mmlu import _change, _mmlu, _small
+from hyperfit_eval.reproduce.experiments.table7 import _change, _small, mmlu_step
+from hyperfit_eval.reproduce.experiments.table8 import _most_shots, stratified_sampler
+from hyperfit_eval.reproduce.lm_evaluation import _manager, entry_of, evaluate, limit_of, read, task_of
 from hyperfit_eval.reproduce.models import Model
 from hyperfit_eval.reproduce.section import Row
 from hyperfit_eval.reproduce.setting import demo_setting
-from hyperfit_eval.reproduce.steps import Skipped, Workplace, run_steps
+from hyperfit_eval.reproduce.steps import Skipped, StepContext, run_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of lm-eval and datasets
 
@@ -29,9 +29,9 @@ def in_hub(hub, monkeypatch):
 
 
 def test_glue_by_shots(base, in_hub, tmp_path):
-    place = Workplace(tmp_path, tmp_path, print)
-    ours = evaluate(place, base, "rte", 0)
-    loaded, tokenizer = base.load(place)
+    context = StepContext(tmp_path, tmp_path, print)
+    ours = evaluate(context, base, "rte", 0)
+    loaded, tokenizer = base.load(context)
     theirs = simple_evaluate(
         HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=8),
         tasks=["rte"],
@@ -44,9 +44,9 @@ def test_glue_by_shots(base, in_hub, tmp_path):
     assert len(ours["samples"]["rte"]) == limit_of(base.setting, "rte") == 10
 
     task_of("rte").sampler = stratified_sampler(list(task_of("rte").fewshot_docs()))
-    shots = _most_shots(place, base, "rte")
+    shots = _most_shots(context, base, "rte")
     assert 1 <= shots <= 4
-    few = evaluate(place, base, "rte", shots)
+    few = evaluate(context, base, "rte", shots)
     for sample in few["samples"]["rte"]:
         prompt = sample["arguments"][0][0]
         assert prompt.count("True or False?") == shots + 1, "after a run without examples there must be some"
@@ -54,9 +54,9 @@ def test_glue_by_shots(base, in_hub, tmp_path):
 
 
 def test_mmlu_counts_what_was_asked_and_what_was_cut(base, in_hub, tmp_path):
-    step = _mmlu(base, 5)
+    step = mmlu_step(base, 5)
     assert run_steps([step], tmp_path, say=lambda line: None) == {}
-    found = read(Workplace(tmp_path, tmp_path, print), step)
+    found = read(StepContext(tmp_path, tmp_path, print), step)
     assert found["questions"] == 57 and 0 <= found["acc"] <= 1
     assert 0 < found["cut"] < 57, "some prompts of five examples are longer than 1024 tokens"
 

@@ -15,9 +15,16 @@ from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
 from transformers.models.imagegpt.image_processing_pil_imagegpt import ImageGPTImageProcessorPil
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.reproduce.picture_digits import split_digits
-from hyperfit_eval.reproduce.picture_models import Prompts, colors_of, complete, images_at_a_time, named, prompting
-from hyperfit_eval.reproduce.pictures import compared, contrast, draw_grid, draw_losses, pictures, repeated_share
+from hyperfit_eval.reproduce.digits import split_digits
+from hyperfit_eval.reproduce.experiments.figure6 import (
+    compared,
+    contrast,
+    draw_grid,
+    draw_losses,
+    pictures,
+    repeated_share,
+)
+from hyperfit_eval.reproduce.images import Prompts, colors_of, complete, images_at_a_time, named, prompts_step
 from hyperfit_eval.reproduce.plan import Plan
 from hyperfit_eval.reproduce.section import read_section
 from hyperfit_eval.reproduce.setting import demo_setting
@@ -111,7 +118,7 @@ def test_what_the_numbers_say():
 def test_completing_with_the_cache_is_completing_without(image_model, monkeypatch):
     model = ImageGPTForCausalImageModeling.from_pretrained(image_model).eval()
     images = np.random.default_rng(1).integers(0, 27, (5, SIDE * SIDE))
-    monkeypatch.setattr("hyperfit_eval.reproduce.picture_models.LARGEST_BATCH", 2)
+    monkeypatch.setattr("hyperfit_eval.reproduce.images.LARGEST_BATCH", 2)
     lines = []
     got = complete(model, images, lines.append)
     assert lines == ["    2 of 5 images completed", "    4 of 5 images completed"]
@@ -193,7 +200,7 @@ def test_losses_without_validation_are_drawn(tmp_path):
 
 def test_without_a_test_split_the_images_left_over_are_completed(image_model, tmp_path):
     source = named(str(image_model), "digits", {"num_train_samples": 1780, "num_validation_samples": 4})
-    run_steps([prompting(source)], tmp_path, say=lambda line: None)
+    run_steps([prompts_step(source)], tmp_path, say=lambda line: None)
     with np.load(tmp_path / "images" / "prompts" / "images.npz") as arrays:
         assert arrays["tokens"].shape == (13, 64)
 

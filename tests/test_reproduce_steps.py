@@ -11,7 +11,7 @@ from hyperfit_eval.reproduce.steps import (
     VERSION,
     Skipped,
     Step,
-    Workplace,
+    StepContext,
     done,
     duration,
     finished,
@@ -24,10 +24,10 @@ class Log(list):
     """A `make` for each step that notes its name and copies what it needs."""
 
     def step(self, name, *needs, **inputs):
-        def make(place: Workplace):
+        def make(context: StepContext):
             self.append(name)
-            text = "+".join([(place.of(needed) / "out.txt").read_text() for needed in needs] + [name])
-            (place.folder / "out.txt").write_text(text)
+            text = "+".join([(context.folder_of(needed) / "out.txt").read_text() for needed in needs] + [name])
+            (context.folder / "out.txt").write_text(text)
 
         return Step(name, make, inputs, tuple(needs))
 
@@ -68,9 +68,9 @@ def test_changed_inputs_are_done_again_with_all_that_needs_them(tmp_path):
 def test_an_interrupted_step_goes_on_with_what_it_left(tmp_path):
     tries = []
 
-    def make(place):
-        tries.append(sorted(path.name for path in place.folder.iterdir()))
-        (place.folder / f"checkpoint-{len(tries)}").touch()
+    def make(context):
+        tries.append(sorted(path.name for path in context.folder.iterdir()))
+        (context.folder / f"checkpoint-{len(tries)}").touch()
         if len(tries) < 3:
             raise KeyboardInterrupt
 
@@ -135,7 +135,7 @@ def test_what_needs_a_step_that_is_made_again_is_made_again_in_the_same_call(tmp
 def test_what_needs_a_skipped_step_is_skipped_with_its_reason(tmp_path):
     log = Log()
 
-    def make(place):
+    def make(context):
         raise Skipped("cais/mmlu cannot be loaded offline")
 
     mmlu = Step("mmlu", make)
@@ -148,7 +148,7 @@ def test_what_needs_a_skipped_step_is_skipped_with_its_reason(tmp_path):
 def test_a_step_that_refuses_leaves_out_what_needs_it_and_nothing_else(tmp_path):
     log, lines, reasons = Log(), [], {}
 
-    def make(place):
+    def make(context):
         raise HyperfitError("book.txt: 90 blocks, 128 are needed")
 
     train = Step("train/on-book", make)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from hyperfit_eval.reproduce.cells import share_entry
+from hyperfit_eval.reproduce.experiments.beyond_seeds import over_seeds
 from hyperfit_eval.reproduce.intervals import Interval, difference
 from hyperfit_eval.reproduce.paper import paper_tables
-from hyperfit_eval.reproduce.scores import share_entry
 from hyperfit_eval.reproduce.section import Row, Section, Table
-from hyperfit_eval.reproduce.seeds import over_seeds
 from hyperfit_eval.reproduce.verdicts import (
     AGREES,
     CLAIMS,

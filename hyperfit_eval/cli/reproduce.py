@@ -98,11 +98,11 @@ def reproduce(
     from dataclasses import replace
 
     from ..reproduce.models import check_arguments
-    from ..reproduce.pipeline import chosen
     from ..reproduce.pipeline import reproduce as run
+    from ..reproduce.pipeline import select_experiments
     from ..reproduce.setting import demo_setting, setting_of
 
-    names = chosen(only)
+    names = select_experiments(only)
     if dtype not in DTYPES:
         raise HyperfitError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     training = _training("--train", train or [])

@@ -1,6 +1,6 @@
-"""One look for all figures: readable in print, without colour, and on a dark page."""
+"""One look for all figures: readable in print, without color, and on a dark page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from .. import files
 
-# Okabe and Ito's colours, told apart by readers of any colour vision; markers tell the series apart in grey.
+# Okabe and Ito's colors, told apart by readers of any color vision; markers tell the series apart in grey.
 SERIES = {
     "original texts": ("0.35", ":", ""),
     "base": ("#0072b2", "-", "o"),
@@ -31,11 +31,33 @@ def figure(path: Path, width: float = 5.5, height: float = 3.4, **grid: Any) -> 
     FigureCanvasAgg(drawn)
     axes = drawn.subplots(**grid)
     yield axes
-    for each in drawn.axes:
-        each.spines[["top", "right"]].set_visible(False)
+    for panel in drawn.axes:
+        panel.spines[["top", "right"]].set_visible(False)
     with files.atomic_path(path) as temporary:
         # Tight: a legend beside or above the axes stays whole.
         drawn.savefig(temporary, format="png", dpi=160, bbox_inches="tight", pad_inches=0.05)
+
+
+PERCENT = {"bottom": 0, "top": 100}
+"""Limits of an axis of shares."""
+ABOVE = {"fontsize": 8, "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
+"""Place of a legend above the axes."""
+
+
+def label_axes(axes: Any, x: str, y: str, ylim: Mapping[str, float] | None = None, **legend: Any) -> None:
+    """Titles of both axes, a grid, limits of the upright axis, and a legend where series have names.
+
+    Args:
+        ylim: arguments of `set_ylim`.
+        legend: arguments of `legend`.
+    """
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if ylim:
+        axes.set_ylim(**ylim)
+    axes.grid(color="0.92")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, **legend)
 
 
 def name_points(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
@@ -87,6 +109,6 @@ def plain_ticks(axis: Any, *steps: int) -> None:
 
 
 def style(name: str) -> dict[str, Any]:
-    """Colour, line and marker of a series, as arguments of `plot`."""
+    """Color, line and marker of a series, as arguments of `plot`."""
     color, line, marker = SERIES[name]
     return {"color": color, "linestyle": line, "marker": marker, "markersize": 3.5}

@@ -1,6 +1,6 @@
-"""The steps that need a model: hyperfitting it, letting it write, asking what it predicts."""
+"""Steps that need a model: hyperfitting it, continuing texts with it, scoring texts under it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from .. import records
 from ..citation import CitationBlocker, CitationIndex
 from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
 from ..harness.suite import default_device, versions
-from ..records import CONTEXT_TOKENS, Continuation, Generation, read_continuations, write_continuations
+from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..texts.contexts import TextSet, write_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
-from ..training.folder import FINISHED, RUN, read_run
+from ..training.folder import FINISHED, INDEX, RUN, read_run
 from ..training.recipe_files import read_recipe
-from .setting import Setting, content_fingerprint, fingerprint_of
-from .steps import Step, Workplace
+from .setting import StudySetting, content_fingerprint, fingerprint_of
+from .steps import Step, StepContext
 
 CHECKPOINT = "run"
 CONTINUATIONS = "continuations.jsonl"
@@ -26,7 +27,7 @@ TEXTS = "texts.jsonl"
 IMAGE_RECIPE = "imagegpt"
 BY_CONTENT = ("model", "corpus", "evaluation_texts")
 """Arguments of training that a step's key holds as fingerprints."""
-UPDATE_SECONDS, WRITING_SECONDS, READING_SECONDS = 0.8, 20.0, 4.0
+UPDATE_SECONDS, CONTINUATION_SECONDS, SCORING_SECONDS = 0.8, 20.0, 4.0
 """Of the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
 
 
@@ -35,8 +36,8 @@ class Model:
     """A model of the study: the base, or what a training step left."""
 
     name: str
-    """Of folders and rows: base, hyperfitted, shuffle-1, ..."""
-    setting: Setting
+    """Name of the model in folders and rows: base, hyperfitted, Shuffle-1, ..."""
+    setting: StudySetting
     trained: Step | None = None
 
     @property
@@ -44,16 +45,31 @@ class Model:
         """The step that makes it, if any."""
         return (self.trained,) if self.trained else ()
 
-    def folder(self, place: Workplace) -> str:
-        """Where its checkpoint is, or its Hub id."""
-        return str(place.of(self.trained) / CHECKPOINT) if self.trained else self.setting.model
+    def checkpoint(self, context: StepContext) -> Path:
+        """Folder of a hyperfitted model: weights, citation index, training blocks, history."""
+        assert self.trained is not None
+        return context.folder_of(self.trained) / CHECKPOINT
 
-    def load(self, place: Workplace) -> tuple[Any, Any]:
+    def load_tokenizer(self, context: StepContext) -> Any:
+        """The tokenizer alone."""
+        from ..checkpoints import load_tokenizer
+
+        return load_tokenizer(self._source(context))
+
+    def load(self, context: StepContext) -> tuple[Any, Any]:
         """The model in eval mode, on the accelerator if there is one, and its tokenizer."""
-        return _load(self.folder(place), self.setting.dtype)
+        return _load(self._source(context), self.setting.dtype)
+
+    def token_rows(self, tokenizer: Any) -> list[list[int]]:
+        """Ids of the evaluation texts, 256 each: context and original continuation."""
+        cuts = cut_passages(tokenizer, self.setting.texts.passages)
+        return [context_ids + original_ids for context_ids, original_ids in cuts]
+
+    def _source(self, context: StepContext) -> str:
+        return str(self.checkpoint(context)) if self.trained else self.setting.model
 
 
-def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> Model:
+def hyperfitted(setting: StudySetting, name: str = "hyperfitted", **changes: Any) -> Model:
     """A model and the step that hyperfits it on blocks that overlap none of the study's texts.
 
     Args:
@@ -62,9 +78,9 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
     arguments = {"recipe": setting.recipe, "corpus": setting.corpus, **setting.training, **changes}
     unseen = setting.all_texts
 
-    def make(place: Workplace) -> None:
-        write_texts(place.folder / TEXTS, unseen)
-        run_recipe({**arguments, "model": setting.model, "evaluation_texts": place.folder / TEXTS}, place)
+    def make(context: StepContext) -> None:
+        write_texts(context.folder / TEXTS, unseen)
+        run_recipe({**arguments, "model": setting.model, "evaluation_texts": context.folder / TEXTS}, context)
 
     recipe = {name: one.value for name, one in read_recipe(setting.recipe).settings.items()} | arguments
     inputs = {
@@ -77,7 +93,7 @@ def hyperfitted(setting: Setting, name: str = "hyperfitted", **changes: Any) -> 
     return Model(name, setting, Step(f"train/{name}", make, inputs, seconds=seconds))
 
 
-def check_arguments(setting: Setting) -> None:
+def check_arguments(setting: StudySetting) -> None:
     """Refuse arguments of training that cannot be used, before hours have gone into what comes before them.
 
     Raises:
@@ -89,20 +105,20 @@ def check_arguments(setting: Setting) -> None:
         parsed({"recipe": IMAGE_RECIPE, **setting.image_training, **unused})
 
 
-def run_recipe(arguments: Mapping[str, Any], place: Workplace) -> None:
+def run_recipe(arguments: Mapping[str, Any], context: StepContext) -> None:
     """Hyperfit into the step's folder, as `hyperfit train` does with these arguments; `recipe` is one of them."""
     from ..training.run import hyperfit
 
     _load.cache_clear()  # no other model in memory beside the training
-    run = place.folder / CHECKPOINT
+    run = context.folder / CHECKPOINT
     if (run / RUN).is_file() and read_run(run).get("status") == FINISHED:
         return  # the interruption came between the last file of the run and the step's own
-    options, training = parsed({**arguments, "output_dir": str(place.folder / CHECKPOINT)})
-    hyperfit(options, training, say=place.say)
+    options, training = parsed({**arguments, "output_dir": str(run)})
+    hyperfit(options, training, say=context.say)
 
 
 def parsed(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-    """HyperfitArguments and RecipeArguments of `recipe` and, where given, the other `arguments` in its place.
+    """HyperfitArguments and RecipeArguments of `recipe` and, where given, the other `arguments` instead.
 
     Raises:
         HyperfitError: an argument that `hyperfit train` does not have, or with a value that it refuses.
@@ -113,10 +129,10 @@ def parsed(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
     return parse_arguments([f"--{name}={value}" for name, value in given.items()])
 
 
-def writing(
+def continuation_step(
     model: Model,
     name: str,
-    decoding: Decoding | Callable[[Workplace], Decoding],
+    decoding: Decoding | Callable[[StepContext], Decoding],
     *,
     blocked: bool = False,
     texts: TextSet | None = None,
@@ -131,14 +147,11 @@ def writing(
     setting = model.setting
     texts = texts or setting.texts
 
-    def make(place: Workplace) -> None:
-        loaded, tokenizer = model.load(place)
-        chosen = decoding(place) if callable(decoding) else decoding
-        blocker = None
-        if blocked:
-            path = Path(model.folder(place)) / "citation_index.safetensors"
-            blocker = CitationBlocker(CitationIndex.load(path, tokenizer))
-        records = continue_passages(
+    def make(context: StepContext) -> None:
+        loaded, tokenizer = model.load(context)
+        chosen = decoding(context) if callable(decoding) else decoding
+        blocker = CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX, tokenizer)) if blocked else None
+        continuations = continue_passages(
             loaded, tokenizer, texts.passages, chosen, blocker=blocker, batch_size=setting.batch_size
         )
         generation = Generation(
@@ -151,7 +164,7 @@ def writing(
             texts=texts.fingerprint,
             versions=versions(),
         )
-        write_continuations(place.folder / CONTINUATIONS, generation, records)
+        write_continuations(context.folder / CONTINUATIONS, generation, continuations)
 
     inputs: dict[str, Any] = {
         "model": setting.model_fingerprint, "texts": texts.fingerprint, "blocked": blocked,
@@ -159,73 +172,66 @@ def writing(
     }  # fmt: skip
     if callable(decoding) or decoding.do_sample:
         inputs["batch_size"] = setting.batch_size  # one seed serves all batches
-    seconds = WRITING_SECONDS * len(texts.passages) / 60
+    seconds = CONTINUATION_SECONDS * len(texts.passages) / 60
     return Step(f"continue/{name}", make, inputs, (*model.needs, *after), seconds)
 
 
-def written(place: Workplace, step: Step) -> tuple[Generation, list[Continuation]]:
-    """What a writing step left."""
-    return read_continuations(place.of(step) / CONTINUATIONS)
+def read_continuations(context: StepContext, step: Step) -> tuple[Generation, list[Continuation]]:
+    """Header and records that a continuation step left."""
+    return records.read_continuations(context.folder_of(step) / CONTINUATIONS)
 
 
-def predicting(model: Model) -> Step:
-    """What a model predicts along the original texts; leaves arrays over (texts, tokens)."""
+def scoring_step(model: Model, along: Step | None = None) -> Step:
+    """What a model predicts along the original texts, or along the continuations that another step left.
+
+    Leaves arrays, see `read_predictions`.
+    """
     setting = model.setting
 
-    def make(place: Workplace) -> None:
-        loaded, tokenizer = model.load(place)
-        rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
-        _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
+    def make(context: StepContext) -> None:
+        loaded, tokenizer = model.load(context)
+        if along:
+            rows = [record.context_ids + record.generated_ids for record in read_continuations(context, along)[1]]
+        else:
+            rows = model.token_rows(tokenizer)
+        scores = score_ids(loaded, rows, prefix=bos_ids(tokenizer), batch_size=setting.batch_size)
+        first = scores[0].first_scored
+        np.savez_compressed(
+            context.folder / PREDICTIONS,
+            ids=np.array(rows, dtype=np.int32)[:, first:],
+            nll=np.stack([score.nll for score in scores]),
+            entropy_bits=np.stack([score.entropy_bits for score in scores]),
+            top1=np.stack([score.top1 for score in scores]).astype(np.int32),
+            rank=np.stack([score.rank for score in scores]).astype(np.int32),
+            top_mass=np.stack([score.top_mass for score in scores]),
+            first_scored=np.array(first),
+            dtype=np.array(str(loaded.dtype).removeprefix("torch.")),
+            tokenizer=np.array(tokenizer_fingerprint(tokenizer)),
+        )
 
-    inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint}
-    return Step(f"predict/{model.name}", make, inputs, model.needs, READING_SECONDS)
+    inputs = {"model": setting.model_fingerprint}
+    if along:
+        name = f"read/{along.name.removeprefix('continue/')}-by-{model.name}"
+        return Step(name, make, inputs, (*model.needs, along), SCORING_SECONDS)
+    inputs["texts"] = setting.texts.fingerprint
+    return Step(f"predict/{model.name}", make, inputs, model.needs, SCORING_SECONDS)
 
 
-def reading(model: Model, step: Step) -> Step:
-    """What a model predicts along continuations that another step left; the context counts as read."""
-    setting = model.setting
-
-    def make(place: Workplace) -> None:
-        loaded, tokenizer = model.load(place)
-        rows = [record.context_ids + record.generated_ids for record in written(place, step)[1]]
-        _save_predictions(place.folder / PREDICTIONS, loaded, tokenizer, rows, setting.batch_size)
-
-    name = f"read/{step.name.removeprefix('continue/')}-by-{model.name}"
-    return Step(name, make, {"model": setting.model_fingerprint}, (*model.needs, step), READING_SECONDS)
-
-
-def predictions(place: Workplace, step: Step) -> dict[str, np.ndarray]:
-    """Arrays of a predicting or reading step.
+def read_predictions(context: StepContext, step: Step) -> dict[str, np.ndarray]:
+    """Arrays that a scoring step left.
 
     Returns:
         `ids`, `nll` (nats), `entropy_bits`, `top1`, `rank`: shape (texts, tokens scored); `top_mass`: (texts,
         tokens, 3), of the 1, 3 and 5 most probable; `first_scored`: 0, or 1 where the model has no BOS;
         `dtype` of the model and fingerprint of its `tokenizer`: strings.
     """
-    with np.load(place.of(step) / PREDICTIONS) as arrays:
+    with np.load(context.folder_of(step) / PREDICTIONS) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def context_losses(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Mean loss over the 32 context tokens of each text, nats, shape (texts,)."""
     return arrays["nll"][:, : CONTEXT_TOKENS - int(arrays["first_scored"])].mean(axis=1)
-
-
-def _save_predictions(path: Path, model: Any, tokenizer: Any, rows: Sequence[list[int]], batch_size: int) -> None:
-    scores = score_ids(model, rows, prefix=bos_ids(tokenizer), batch_size=batch_size)
-    first = scores[0].first_scored
-    np.savez_compressed(
-        path,
-        ids=np.array(rows, dtype=np.int32)[:, first:],
-        nll=np.stack([score.nll for score in scores]),
-        entropy_bits=np.stack([score.entropy_bits for score in scores]),
-        top1=np.stack([score.top1 for score in scores]).astype(np.int32),
-        rank=np.stack([score.rank for score in scores]).astype(np.int32),
-        top_mass=np.stack([score.top_mass for score in scores]),
-        first_scored=np.array(first),
-        dtype=np.array(str(model.dtype).removeprefix("torch.")),
-        tokenizer=np.array(tokenizer_fingerprint(tokenizer)),
-    )
 
 
 @lru_cache(maxsize=1)  # steps of one model stand together, and two may not fit into memory

@@ -1,6 +1,6 @@
 """The experiments by name, run in one go or a few of them, and the report of what is there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -8,69 +8,19 @@ from typing import Any
 from ..errors import HyperfitError
 from ..files import write_text
 from ..preference.analysis import PREFERENCE_FILE
-from . import (
-    calibration,
-    corpora,
-    curves,
-    data,
-    decoding,
-    diversity,
-    examples,
-    glue,
-    instruct,
-    memorization,
-    mmlu,
-    pictures,
-    quality,
-    ranks,
-    seeds,
-    sharpening,
-    sharpness,
-)
+from .experiments import ALIASES, EXPERIMENTS
+from .experiments.figure9 import figure9
+from .experiments.table1 import table1
+from .experiments.table4 import check_corpora, table4
+from .judgements import check_preference
 from .plan import Plan
 from .report import write_report
 from .section import read_section
-from .setting import Setting
+from .setting import StudySetting
 from .steps import Say, Step, done, finished, in_order, run_steps
 
-Experiment = Callable[[Plan], Step]
 
-EXPERIMENTS: dict[str, Experiment] = {
-    "table1": quality.table1,
-    "table2": diversity.table2,
-    "figure3": diversity.figure3,
-    "figure2": curves.figure2,
-    "table3": sharpness.table3,
-    "figure4": sharpness.figure4,
-    "figure5_left": data.figure5_left,
-    "figure5_right": data.figure5_right,
-    "table4": corpora.table4,
-    "table5": diversity.table5,
-    "table6": instruct.table6,
-    "table7": mmlu.table7,
-    "table8": glue.table8,
-    "figure9": curves.figure9,
-    "pictures": pictures.pictures,
-    "sharpening": sharpening.sharpening,
-    "ranks": ranks.ranks,
-    "dimensions": ranks.dimensions,
-    "calibration": calibration.calibration,
-    "decoding": decoding.decoding,
-    "memorization": memorization.memorization,
-    "seeds": seeds.seeds,
-    "figure1": examples.figure1,
-}
-"""In the order of the report."""
-
-ALIASES = {
-    "figure5": ["figure5_left", "figure5_right"],
-    "figure6": ["pictures"],
-    "figure10": ["pictures"],
-    "figure11": ["pictures"],
-}
-
-
-def chosen(only: str) -> list[str]:
+def select_experiments(only: str) -> list[str]:
     """Names of experiments from a list with commas; all of them for the empty text.
 
     Raises:
@@ -94,13 +44,13 @@ def chosen(only: str) -> list[str]:
 
 
 def reproduce(
-    setting: Setting, root: Path, names: Sequence[str], preference: Path | None = None, say: Say = print
+    setting: StudySetting, root: Path, names: Sequence[str], preference: Path | None = None, say: Say = print
 ) -> Path:
     """Run experiments of the paper on a model and write report.md and report.html.
 
     Args:
         root: the study's folder; an interrupted study goes on in it.
-        names: of experiments, see `chosen`. The report holds what was done before, too.
+        names: of experiments, see `select_experiments`. The report holds what was done before, too.
         preference: results of `hyperfit preference`, which the study keeps a copy of: once given, they stay.
     Returns:
         Path of report.md.
@@ -108,12 +58,12 @@ def reproduce(
         HyperfitError: names of corpora or judgements that cannot be used, before anything is done; or what a step
             refused, after the others.
     """
-    corpora.check_corpora(setting)
+    check_corpora(setting)
     judged = _keep_preference(preference, setting, root, say)
     plan = Plan(setting)
     steps = {name: make(plan) for name, make in EXPERIMENTS.items()}
     if judged:
-        with_preference = {"table1": quality.table1, "table4": corpora.table4, "figure9": curves.figure9}
+        with_preference = {"table1": table1, "table4": table4, "figure9": figure9}
         steps |= {name: make(plan, judged) for name, make in with_preference.items()}
     reasons: dict[str, str] = {}
     try:
@@ -123,18 +73,18 @@ def reproduce(
     return root / "report.md"
 
 
-def _keep_preference(given: Path | None, setting: Setting, root: Path, say: Say) -> Path | None:
+def _keep_preference(given: Path | None, setting: StudySetting, root: Path, say: Say) -> Path | None:
     """The study's copy of the judgements, replaced by what is given; None where there never were any."""
     kept = root / PREFERENCE_FILE
     if given:
-        quality.check_preference(given, setting, say)
+        check_preference(given, setting, say)
         write_text(kept, given.read_text(encoding="utf-8"))
     elif kept.is_file():
-        quality.check_preference(kept, setting, say)
+        check_preference(kept, setting, say)
     return kept if kept.is_file() else None
 
 
-def _write(root: Path, setting: Setting, steps: Mapping[str, Step], reasons: dict[str, str]) -> None:
+def _write(root: Path, setting: StudySetting, steps: Mapping[str, Step], reasons: dict[str, str]) -> None:
     folder = root / "steps"
     found = {name: done(step, folder) for name, step in steps.items()}
     for name, body in found.items():
@@ -147,7 +97,7 @@ def _write(root: Path, setting: Setting, steps: Mapping[str, Step], reasons: dic
         write_report(root, sections, reasons, _facts(setting, bodies))
 
 
-def _facts(setting: Setting, made: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _facts(setting: StudySetting, made: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What the study was run on, and what its steps were made with.
 
     Args:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..generation import Decoding
-from .models import Model, hyperfitted, predicting, writing
-from .scores import scoring
-from .setting import Setting
+from .cells import metrics_step
+from .models import Model, continuation_step, hyperfitted, scoring_step
+from .setting import StudySetting
 from .steps import Step
 
 
@@ -14,7 +14,7 @@ from .steps import Step
 class Plan:
     """Steps of one study; made once, so that experiments share them."""
 
-    setting: Setting
+    setting: StudySetting
 
     @cached_property
     def base(self) -> Model:
@@ -23,7 +23,7 @@ class Plan:
 
     @cached_property
     def hyperfitted(self) -> Model:
-        """The same after hyperfitting, with the first seed, evaluated after each epoch for Figure 2."""
+        """The model after hyperfitting, with the first seed, evaluated after each epoch for Figure 2."""
         return hyperfitted(self.setting, seed=self.setting.seeds[0], evaluation_share=1)
 
     @cached_property
@@ -36,23 +36,23 @@ class Plan:
 
     @cached_property
     def continuations(self) -> dict[str, Step]:
-        """Of the evaluation texts: base, top_p, hyperfitted, blocked (the paper's Table 1)."""
+        """Continuations of the evaluation texts: base, top_p, hyperfitted, blocked (the paper's Table 1)."""
         return {
-            "base": writing(self.base, "base", Decoding()),
-            "top_p": writing(self.base, "top_p", Decoding.top_p_baseline()),
-            "hyperfitted": writing(self.hyperfitted, "hyperfitted", Decoding()),
-            "blocked": writing(self.hyperfitted, "blocked", Decoding(), blocked=True),
+            "base": continuation_step(self.base, "base", Decoding()),
+            "top_p": continuation_step(self.base, "top_p", Decoding.top_p_baseline()),
+            "hyperfitted": continuation_step(self.hyperfitted, "hyperfitted", Decoding()),
+            "blocked": continuation_step(self.hyperfitted, "blocked", Decoding(), blocked=True),
         }
 
     @cached_property
-    def scores(self) -> dict[str, Step]:
-        """Metrics of each of them."""
-        return {name: scoring(step, self.hyperfitted) for name, step in self.continuations.items()}
+    def metrics(self) -> dict[str, Step]:
+        """Metrics of each of these continuations."""
+        return {name: metrics_step(step, self.hyperfitted) for name, step in self.continuations.items()}
 
     @cached_property
     def predictions(self) -> dict[str, Step]:
         """What base and hyperfitted model predict along the original texts."""
-        return {"base": predicting(self.base), "hyperfitted": predicting(self.hyperfitted)}
+        return {"base": scoring_step(self.base), "hyperfitted": scoring_step(self.hyperfitted)}
 
 
 GREEDY = ("base", "hyperfitted", "blocked")

@@ -17,12 +17,12 @@ from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_text
 SAMPLED_BYTES = 1 << 20
 BESIDE_WEIGHTS = ("config.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "preprocessor_config.json")
 CPU_LIMIT, QUICK_LIMIT = 5, 1
-"""See `Setting.limit`: all questions would take hours."""
+"""See `StudySetting.limit`: all questions would take hours."""
 DEMO_TITLE = "the demo model (5.9M parameters)"
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudySetting:
     """Inputs and sizes of a study; what the paper fixes is in the recipes and not here."""
 
     model: str
@@ -82,7 +82,7 @@ class Setting:
             return self.texts
         return TextSet([*self.texts.passages, *self.further.passages], self.texts.dropped, self.texts.origins)
 
-    def within_samples(self) -> "Setting":
+    def within_samples(self) -> "StudySetting":
         """The same with no more samples in `quantities` than hyperfitting has."""
         samples = self.training_length()[0]
         return replace(self, quantities=tuple(number for number in self.quantities if number <= samples))
@@ -103,12 +103,12 @@ class Setting:
         return samples, int(values.get("max_steps", updates))
 
 
-def demo_setting(quick: bool = False) -> Setting:
+def demo_setting(quick: bool = False) -> StudySetting:
     """The shipped model, corpus and texts, in sizes for two CPU cores: under an hour, or ten minutes if `quick`."""
     texts = demo_texts()
     if quick:
         texts = TextSet(texts.passages[:24], texts.dropped, texts.origins)
-    return Setting(
+    return StudySetting(
         model=str(demo_model_dir()),
         corpus=str(demo_corpus_path()),
         texts=texts,
@@ -123,7 +123,7 @@ def demo_setting(quick: bool = False) -> Setting:
     )
 
 
-def setting_of(model: str, corpus: str, *, per_source: int = 100, further: int = 1000) -> Setting:
+def setting_of(model: str, corpus: str, *, per_source: int = 100, further: int = 1000) -> StudySetting:
     """The paper's setting for a model, or that of the demo model on another corpus.
 
     Args:
@@ -135,7 +135,7 @@ def setting_of(model: str, corpus: str, *, per_source: int = 100, further: int =
         HyperfitError: the texts cannot be loaded, or there are too few of a source.
     """
     demo = model == "demo"
-    return Setting(
+    return StudySetting(
         model=str(demo_model_dir()) if demo else model,
         corpus=corpus,
         texts=select_texts(per_source),

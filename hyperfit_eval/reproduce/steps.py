@@ -26,8 +26,8 @@ class Step:
     """One piece of work that leaves a folder of files.
 
     Attributes:
-        name: unique, and its place under the study's folder: `continue/base`.
-        make: does the work, see `Workplace`.
+        name: unique, and its folder under the study's folder: `continue/base`.
+        make: does the work, see `StepContext`.
         inputs: what the result depends on, JSON values: settings, fingerprints of data. A step whose inputs
             changed is done again, and so is all that needs it.
         needs: steps whose files it reads.
@@ -35,7 +35,7 @@ class Step:
     """
 
     name: str
-    make: Callable[["Workplace"], None]
+    make: Callable[["StepContext"], None]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple["Step", ...] = ()
     seconds: float = 1.0
@@ -48,7 +48,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class StepContext:
     """What a step's `make` is given."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Workplace:
     root: Path
     say: Say
 
-    def of(self, step: Step) -> Path:
+    def folder_of(self, step: Step) -> Path:
         """The folder of a needed step."""
         return self.root / step.name
 
@@ -222,7 +222,7 @@ def _make(step: Step, root: Path, say: Say) -> None:
     if left.get("status") != "finished":
         write_json(claim, KIND, VERSION, {**description, "status": "running"})
         started = time.monotonic()
-        step.make(Workplace(partial, root, say))
+        step.make(StepContext(partial, root, say))
         seconds = round(time.monotonic() - started, 2)
         ending = {"status": "finished", "seconds": seconds, "result": uuid.uuid4().hex}
         made_by = {"versions": versions(), "device": default_device()}

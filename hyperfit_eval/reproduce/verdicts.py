@@ -44,7 +44,7 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """The sections of a study, for the rules to read."""
 
     sections: Mapping[str, Section]
@@ -71,7 +71,7 @@ class Measured:
 
 
 Outcome = tuple[str, str]
-Rule = Callable[[Measured], Outcome]
+Rule = Callable[[Measurements], Outcome]
 
 
 def verdicts(sections: Sequence[Section], skipped: Mapping[str, str]) -> list[Verdict]:
@@ -81,7 +81,7 @@ def verdicts(sections: Sequence[Section], skipped: Mapping[str, str]) -> list[Ve
         sections: of the report.
         skipped: why experiments are not in it, by name.
     """
-    measured, found = Measured({section.name: section for section in sections}, skipped), []
+    measured, found = Measurements({section.name: section for section in sections}, skipped), []
     for claim, where, section, rule in CLAIMS:
         try:
             verdict, because = rule(measured)
@@ -94,7 +94,7 @@ def verdicts(sections: Sequence[Section], skipped: Mapping[str, str]) -> list[Ve
 def _moves(section: str, column: str, up: bool, groups: tuple[str, str] = ("base", "hyperfitted")) -> Rule:
     """A number is higher (or lower) in the second group than in the first."""
 
-    def rule(measured: Measured) -> Outcome:
+    def rule(measured: Measurements) -> Outcome:
         first, second = (measured.interval(section, group, column) for group in groups)
         digits = 2 if max(first.value, second.value) < 10 else 1
         return _sign(difference(second, first), up), f"{first.text(digits)} -> {second.text(digits)}."
@@ -108,7 +108,7 @@ def _sign(found: Interval, up: bool) -> str:
     return AGREES if (found.side > 0) == up else DISAGREES
 
 
-def _preferred(measured: Measured) -> Outcome:
+def _preferred(measured: Measurements) -> Outcome:
     try:
         return _moves("table1", "preference_at_256", up=True)(measured)
     except NotMeasured as reason:
@@ -117,7 +117,7 @@ def _preferred(measured: Measured) -> Outcome:
         raise NotMeasured("nobody was asked (`hyperfit pairs` and `annotate` do that)") from reason
 
 
-def _mass(measured: Measured) -> Outcome:
+def _mass(measured: Measurements) -> Outcome:
     verdicts_, parts = [], []
     for k in (1, 3, 5):
         before, after = (measured.interval("table3", model, f"top_{k}_mass") for model in ("base", "hyperfitted"))
@@ -137,18 +137,18 @@ def _at_most(found: Interval, bound: float) -> str:
     return AGREES if found.high <= bound else DISAGREES if found.low > bound else UNCLEAR
 
 
-def _blocking(measured: Measured) -> Outcome:
+def _blocking(measured: Measurements) -> Outcome:
     free, blocked = (measured.interval("table1", group, "ttr_at_256") for group in ("hyperfitted", "blocked"))
     cost = difference(free, blocked)
     return _at_most(cost, FREE_POINTS), f"It costs {cost.text()} points; up to {FREE_POINTS:g} count as none."
 
 
-def _overlap(measured: Measured) -> Outcome:
+def _overlap(measured: Measurements) -> Outcome:
     found = measured.interval("table2", "hyperfitted", "dataset_overlap_avg")
     return _at_most(found, LARGEST_AVERAGE_OVERLAP), f"{found.text()} tokens."
 
 
-def _long_overlaps(measured: Measured) -> Outcome:
+def _long_overlaps(measured: Measurements) -> Outcome:
     entry = measured.cell("figure3", "hyperfitted", "share_above_10_tokens")
     short = measured.interval("figure3", "hyperfitted", "share_above_10_tokens_at_128")
     share = interval_of(entry)
@@ -158,7 +158,7 @@ def _long_overlaps(measured: Measured) -> Outcome:
     return verdict, f"{short.text()}% within 96 tokens, {share.text()}% within 224, of {entry['n']} texts."
 
 
-def _slower_fall(measured: Measured) -> Outcome:
+def _slower_fall(measured: Measurements) -> Outcome:
     changes = {
         model: change(*(measured.cell("table1", model, f"ttr_at_{length}") for length in (128, 256)))
         for model in ("base", "hyperfitted")
@@ -168,7 +168,7 @@ def _slower_fall(measured: Measured) -> Outcome:
     return _sign(difference(changes["hyperfitted"], changes["base"]), up=True), because
 
 
-def _orders(measured: Measured) -> Outcome:
+def _orders(measured: Measurements) -> Outcome:
     rows = [(label, cells) for label, _, cells in measured.rows("figure5_left")]
     pairs = {
         frozenset((label, name)): interval_of(entry)
@@ -188,7 +188,7 @@ def _orders(measured: Measured) -> Outcome:
     return _all(found), f"{differing[0]:.1f} to {differing[-1]:.1f}%; {low:g} to {high:g}% count as about 30%."
 
 
-def _fewer_samples(measured: Measured) -> Outcome:
+def _fewer_samples(measured: Measurements) -> Outcome:
     rows = measured.rows("figure5_right")
     by_number = {
         int(label.split()[0]): interval_of(cells["ttr_at_128"]) for label, of, cells in rows if of == "hyperfitted"
@@ -202,7 +202,7 @@ def _fewer_samples(measured: Measured) -> Outcome:
     return _all(found), f"{', '.join(texts)}; base model {base.value:.1f}."
 
 
-def _mmlu(measured: Measured) -> Outcome:
+def _mmlu(measured: Measurements) -> Outcome:
     before, after = (measured.interval("table7", model, "mmlu_5_shot") for model in ("base", "hyperfitted"))
     if before.low <= MMLU_GUESSING:
         return UNCLEAR, f"The base model guesses: {before.text()}%, and {after.text()}% after hyperfitting."
@@ -211,7 +211,7 @@ def _mmlu(measured: Measured) -> Outcome:
     return _at_most(drop, LARGEST_MMLU_DROP), because
 
 
-def _glue(measured: Measured) -> Outcome:
+def _glue(measured: Measurements) -> Outcome:
     by_group = {group: cells for _, group, cells in reversed(measured.rows("table8"))}
     before, after = (by_group.get(f"{model} FS", {}) for model in ("base", "hyperfitted"))
     columns = [name for name in before.keys() & after.keys() if "mean" in before[name] and "mean" in after[name]]

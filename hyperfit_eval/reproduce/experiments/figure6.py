@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ..files import fingerprint
-from ..metrics import repeated_lengths
-from ..scores.signature import signature
-from ..training.folder import HISTORY, read_run
-from ..training.monitor import Evaluation, read_history
-from . import drawing
-from .intervals import change
-from .models import CHECKPOINT
-from .picture_digits import digits
-from .picture_models import Prompts, completing, completions_of, named, prompting, prompts_of, training
-from .plan import Plan
-from .scores import mean_entry
-from .section import Figure, Row, Section, Table
-from .steps import Step, Workplace
+from ...files import fingerprint
+from ...metrics import repeated_lengths
+from ...scores.signature import signature
+from ...training.folder import HISTORY, read_run
+from ...training.monitor import Evaluation, read_history
+from .. import drawing
+from ..cells import mean_entry
+from ..digits import digits
+from ..images import Prompts, completion_step, named, prompts_step, read_completions, read_prompts, training
+from ..intervals import change
+from ..models import CHECKPOINT
+from ..plan import Plan
+from ..section import Figure, Row, Section, Table
+from ..steps import Step, StepContext
 
 SHOWN = 10
 GAP = 2
@@ -49,21 +49,21 @@ def pictures(plan: Plan) -> Step:
         if own
         else named(setting.image_model, setting.image_corpus, setting.image_training)
     )
-    drawn = prompting(source)
+    drawn = prompts_step(source)
     trained = training(source, drawn, seed)
     steps = {
-        "base": completing("base", source, drawn),
-        "hyperfitted": completing("hyperfitted", source, drawn, trained),
+        "base": completion_step("base", source, drawn),
+        "hyperfitted": completion_step("hyperfitted", source, drawn, trained),
     }
     model = "A tiny ImageGPT, trained on digits before," if own else Path(source.model).name
 
-    def make(place: Workplace) -> None:
-        prompts = prompts_of(place, drawn)
-        completed = {name: completions_of(place, step) for name, step in steps.items()}
-        run = place.of(trained) / CHECKPOINT
+    def make(context: StepContext) -> None:
+        prompts = read_prompts(context, drawn)
+        completed = {name: read_completions(context, step) for name, step in steps.items()}
+        run = context.folder_of(trained) / CHECKPOINT
         history, _ = read_history(run / HISTORY)
-        draw_grid(place.folder / "figure11.png", prompts, completed)
-        draw_losses(place.folder / "figure10.png", history)
+        draw_grid(context.folder / "figure11.png", prompts, completed)
+        draw_losses(context.folder / "figure10.png", history)
         rows = [
             Row(name, entries(images, prompts, seed), name)
             for name, images in {"original images": prompts.tokens, **completed}.items()
@@ -97,7 +97,7 @@ def pictures(plan: Plan) -> Step:
                 Figure("figure11.png", "Originals, prompts, and greedy completions by base and hyperfitted model."),
                 Figure("figure10.png", "Losses of hyperfitting, by epoch."),
             ],
-        ).write(place.folder)
+        ).write(context.folder)
 
     return Step("pictures", make, {"columns": list(COLUMNS)}, (drawn, trained, *steps.values()))
 
@@ -169,7 +169,7 @@ def compared(cells: dict[str, dict[str, Any]]) -> list[str]:
 def draw_grid(path: Path, prompts: Prompts, completed: dict[str, np.ndarray]) -> None:
     """Lines of images: originals, what was given of them, and the completions."""
     images = prompts.tokens[:SHOWN]
-    lines = {"original": images, "prompt": images, **{name: each[:SHOWN] for name, each in completed.items()}}
+    lines = {"original": images, "prompt": images, **{name: tokens[:SHOWN] for name, tokens in completed.items()}}
     width = prompts.width
     height = images.shape[1] // width
     gap = max(1, GAP * width // 32)
@@ -197,8 +197,4 @@ def draw_losses(path: Path, history: Sequence[Evaluation]) -> None:
             points = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]
             if points:  # none where there are no validation images
                 axes.plot(*zip(*points, strict=True), **drawing.style(line), label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("loss, nats per pixel")
-        axes.set_ylim(bottom=0)
-        axes.grid(color="0.92")
-        axes.legend(frameon=False)
+        drawing.label_axes(axes, "epoch", "loss, nats per pixel", {"bottom": 0})

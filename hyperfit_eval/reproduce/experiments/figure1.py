@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from ..citation import CitationIndex
-from ..records import Continuation
-from ..report.marked import AROUND_TOKENS, marked_pieces, source_text
-from ..training.folder import INDEX
-from .models import CHECKPOINT, written
-from .plan import LABELS, Plan
-from .section import Section
-from .steps import Step, Workplace
+from ...citation import CitationIndex
+from ...records import Continuation
+from ...report.marked import AROUND_TOKENS, marked_pieces, source_text
+from ...training.folder import INDEX
+from ..models import read_continuations
+from ..plan import LABELS, Plan
+from ..section import Section
+from ..steps import Step, StepContext
 
 SHOWN = 6
 """Contexts, of all sources in turn."""
@@ -17,16 +17,11 @@ SHOWN = 6
 
 def figure1(plan: Plan) -> Step:
     """The first texts as base, hyperfitted and blocked model continue them."""
-    trained = plan.hyperfitted.trained
-    assert trained is not None
 
-    def make(place: Workplace) -> None:
-        from ..checkpoints import load_tokenizer
-
-        run = place.of(trained) / CHECKPOINT
-        tokenizer = load_tokenizer(str(run))
-        index = CitationIndex.load(run / INDEX, tokenizer)
-        by_name = {name: written(place, step)[1] for name, step in plan.continuations.items()}
+    def make(context: StepContext) -> None:
+        tokenizer = plan.hyperfitted.load_tokenizer(context)
+        index = CitationIndex.load(plan.hyperfitted.checkpoint(context) / INDEX, tokenizer)
+        by_name = {name: read_continuations(context, step)[1] for name, step in plan.continuations.items()}
 
         def pieces(record: Continuation, ids: list[int]) -> list[dict[str, Any]]:
             marked = marked_pieces(tokenizer, record.context_ids, ids, index)
@@ -53,8 +48,7 @@ def figure1(plan: Plan) -> Step:
             "figure1", "Continuations side by side", "Section 1, Figure 1",
             [f"Chosen by nobody: the first {len(examples)} texts of the set."],
             examples=examples,
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
-    return Step(
-        "figure1", make, {"shown": SHOWN, "around_tokens": AROUND_TOKENS}, (*plan.continuations.values(), trained)
-    )
+    needs = (*plan.continuations.values(), *plan.hyperfitted.needs)
+    return Step("figure1", make, {"shown": SHOWN, "around_tokens": AROUND_TOKENS}, needs)

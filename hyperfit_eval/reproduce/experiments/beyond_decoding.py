@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from ..generation import Decoding
-from . import drawing
-from .models import Model, writing
-from .plan import Plan
-from .scores import scores, scoring
-from .section import Figure, Row, Section, Table
-from .steps import Step, Workplace
+from ...generation import Decoding
+from .. import drawing
+from ..cells import metrics_step, read_metrics
+from ..models import continuation_step
+from ..plan import Plan
+from ..section import Figure, Row, Section, Table
+from ..steps import Step, StepContext
 
 COLUMNS = {
     "ttr_at_256": "TTR at 256",
@@ -18,7 +18,7 @@ COLUMNS = {
 }
 
 
-def ways(seed: int) -> Mapping[str, Decoding]:
+def decodings(seed: int) -> Mapping[str, Decoding]:
     """The decodings compared; all of exactly 224 tokens."""
     return {
         "temperature 0.7": Decoding(do_sample=True, temperature=0.7, seed=seed),
@@ -36,18 +36,19 @@ def decoding(plan: Plan) -> Step:
     seed = plan.setting.seeds[0]
     steps: dict[tuple[str, str], Step] = {}
     for model in (plan.base, plan.hyperfitted):
-        steps[model.name, "greedy"] = plan.scores[model.name]
-        for name, way in ways(seed).items():
-            steps[model.name, name] = scoring(_written(model, name, way), plan.hyperfitted)
+        steps[model.name, "greedy"] = plan.metrics[model.name]
+        for name, way in decodings(seed).items():
+            continued = continuation_step(model, f"{model.name}-{name.replace(', ', ' ').replace(' ', '-')}", way)
+            steps[model.name, name] = metrics_step(continued, plan.hyperfitted)
 
-    def make(place: Workplace) -> None:
-        tables = {key: scores(place, step)["generated"]["all"] for key, step in steps.items()}
+    def make(context: StepContext) -> None:
+        tables = {key: read_metrics(context, step)["generated"]["all"] for key, step in steps.items()}
         rows = [
             Row(f"{model}, {name}", {column: table[column] for column in COLUMNS}, model)
             for (model, name), table in tables.items()
         ]
-        original = scores(place, plan.scores["base"])["original"]["all"]["ttr_at_256"]["mean"]
-        with drawing.figure(place.folder / "decoding.png", 7.0, 5.0) as axes:
+        original = read_metrics(context, plan.metrics["base"])["original"]["all"]["ttr_at_256"]["mean"]
+        with drawing.figure(context.folder / "decoding.png", 7.0, 5.0) as axes:
             axes.axvline(original, **drawing.style("original texts") | {"marker": ""})
             named: list[tuple[float, float, str]] = []
             for model in ("base", "hyperfitted"):
@@ -59,12 +60,9 @@ def decoding(plan: Plan) -> Step:
             axes.set_yscale("log")
             axes.set_yticks(ticks := [2, 5, 10, 20, 50, 100, 200], [str(tick) for tick in ticks])
             axes.minorticks_off()
-            axes.set_ylim(2, 300)
-            axes.set_xlabel("TTR at 256, %")
-            axes.set_ylabel("longest run copied, tokens (mean)")
+            limits = {"bottom": 2, "top": 300}
             axes.set_xlim(0, 105)
-            axes.grid(color="0.92")
-            axes.legend(frameon=False, loc="upper left")
+            drawing.label_axes(axes, "TTR at 256, %", "longest run copied, tokens (mean)", limits, loc="upper left")
             drawing.name_points(axes, named)
         best = max((table["ttr_at_256"]["mean"], name) for (model, name), table in tables.items() if model == "base")
         greedy = tables["hyperfitted", "greedy"]["ttr_at_256"]["mean"]
@@ -77,10 +75,6 @@ def decoding(plan: Plan) -> Step:
             ],
             [Table(COLUMNS, rows)],
             [Figure("decoding.png", "Variety and copying of every decoding; dotted: the original texts' variety.")],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
     return Step("decoding", make, {}, tuple(steps.values()))
-
-
-def _written(model: Model, name: str, way: Decoding) -> Step:
-    return writing(model, f"{model.name}-{name.replace(', ', ' ').replace(' ', '-')}", way)

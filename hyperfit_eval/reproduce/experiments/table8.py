@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_text
-from ..scores.signature import harness_signature
-from ..tokenizers import plain_ids
-from .downstream import (
+from ...files import write_text
+from ...scores.signature import harness_signature
+from ...tokenizers import plain_ids
+from ..intervals import change
+from ..lm_evaluation import (
     EVALUATION_SECONDS,
     FILE,
     cut_prompts,
@@ -24,11 +25,10 @@ from .downstream import (
     room,
     task_of,
 )
-from .intervals import change
-from .models import Model
-from .plan import Plan
-from .section import Row, Section, Table
-from .steps import Step, Workplace
+from ..models import Model
+from ..plan import Plan
+from ..section import Row, Section, Table
+from ..steps import Step, StepContext
 
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
 """The tasks of Table 8."""
@@ -37,13 +37,14 @@ MOST_SHOTS = 4
 
 def table8(plan: Plan) -> Step:
     """GLUE without examples and with as many as fit, up to four."""
-    steps = {(model.name, few): _glue(model, few) for model in (plan.base, plan.hyperfitted) for few in (False, True)}
+    models = (plan.base, plan.hyperfitted)
+    steps = {(model.name, few): glue_step(model, few) for model in models for few in (False, True)}
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         rows, columns, shots, cut = [], {}, {}, {}
         for (model, few), step in steps.items():
             cells = {}
-            found = read(place, step)
+            found = read(context, step)
             for task, result in found["tasks"].items():
                 sized = {"num_fewshot": result["shots"], "N": result["n"], "limit": limit_of(plan.setting, task)}
                 for metric, (value, stderr) in result["metrics"].items():
@@ -68,39 +69,39 @@ def table8(plan: Plan) -> Step:
                 + ".",
             ],
             [Table(columns, rows, questions_of(plan), "table8", dict.fromkeys(columns, 3))],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
     return Step("table8", make, {}, tuple(steps.values()))
 
 
-def _glue(model: Model, few: bool) -> Step:
+def glue_step(model: Model, few: bool) -> Step:
     limit = limit_of(model.setting, "glue")
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         body = {}
         for task in GLUE:
             # The paper's examples are in the proportions of the labels.
             task_of(task).sampler = stratified_sampler(_examples(task))
-            shots = _most_shots(place, model, task) if few else 0
-            results = evaluate(place, model, task, shots)
+            shots = _most_shots(context, model, task) if few else 0
+            results = evaluate(context, model, task, shots)
             values = results["results"][task]
             metrics = sorted(key.removesuffix(",none") for key in values if key.endswith(",none"))
             body[task] = {
                 "shots": shots,
                 "n": len(results["samples"][task]),
-                "cut": cut_prompts(model, place, results["samples"][task]),
+                "cut": cut_prompts(model, context, results["samples"][task]),
                 "metrics": {m: (values[f"{m},none"], values[f"{m}_stderr,none"]) for m in metrics if "stderr" not in m},
             }
-        write_text(place.folder / FILE, json.dumps({"recipe": recipe_of(model, place), "tasks": body}) + "\n")
+        write_text(context.folder / FILE, json.dumps({"recipe": recipe_of(model, context), "tasks": body}) + "\n")
 
     inputs = {"model": model.setting.model_fingerprint, "limit": limit, "few": few}
     name = f"lm-eval/glue-{'few' if few else '0'}-{model.name}"
     return Step(name, make, inputs, model.needs, EVALUATION_SECONDS * (2 if few else 1))
 
 
-def _most_shots(place: Workplace, model: Model, task: str) -> int:
+def _most_shots(context: StepContext, model: Model, task: str) -> int:
     """How many examples fit before the longest question, 1 to 4; examples count with their 99th percentile."""
-    loaded, tokenizer = model.load(place)
+    loaded, tokenizer = model.load(context)
     questions, example = _longest(task)
     longest = max(len(plain_ids(tokenizer, text)) for text in questions)
     typical = len(plain_ids(tokenizer, example)) + 4

@@ -12,8 +12,8 @@ from ..scores.measure import NORMAL_95
 from ..tokenizers import plain_ids
 from .models import Model
 from .plan import Plan
-from .setting import Setting
-from .steps import Skipped, Step, Workplace
+from .setting import StudySetting
+from .steps import Skipped, Step, StepContext
 
 GLUE_SHARE = 10
 """Times the questions of one of MMLU's 57 subjects, for a task of GLUE."""
@@ -22,7 +22,7 @@ EVALUATION_SECONDS = 15.0
 CPU_BATCH = 8
 
 
-def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str, Any]:
+def evaluate(context: StepContext, model: Model, name: str, shots: int) -> dict[str, Any]:
     """lm-eval's results, with our standard errors of F1 and MCC."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -30,7 +30,7 @@ def evaluate(place: Workplace, model: Model, name: str, shots: int) -> dict[str,
     from ..harness.suite import replace_stderr
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it says at each call how it was called
-    loaded, tokenizer = model.load(place)
+    loaded, tokenizer = model.load(context)
     # Prompts differ much in length, and a CPU gains nothing by computing with the padding.
     batch_size = min(model.setting.batch_size, CPU_BATCH) if default_device() == "cpu" else model.setting.batch_size
     task = task_of(name)
@@ -73,7 +73,7 @@ def _manager() -> Any:
     return tasks.TaskManager(include_defaults=False, include_path=folders)
 
 
-def limit_of(setting: Setting, name: str) -> int | None:
+def limit_of(setting: StudySetting, name: str) -> int | None:
     """How many of a task's first questions are asked; None for all."""
     return setting.limit if setting.limit is None or name == "mmlu" else GLUE_SHARE * setting.limit
 
@@ -91,21 +91,21 @@ def room(model: Any) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
 
 
-def cut_prompts(model: Model, place: Workplace, samples: Iterable[dict[str, Any]]) -> int:
+def cut_prompts(model: Model, context: StepContext, samples: Iterable[dict[str, Any]]) -> int:
     """How many of lm-eval's samples were too long for the model, which then does not see where they begin."""
-    loaded, tokenizer = model.load(place)
+    loaded, tokenizer = model.load(context)
     return sum(len(plain_ids(tokenizer, sample["arguments"][0][0])) >= room(loaded) for sample in samples)
 
 
-def recipe_of(model: Model, place: Workplace) -> dict[str, str]:
+def recipe_of(model: Model, context: StepContext) -> dict[str, str]:
     """What belongs into a signature beside the task: dtype of the model, version of lm-eval."""
-    loaded, _ = model.load(place)
+    loaded, _ = model.load(context)
     return {"dtype": str(loaded.dtype).removeprefix("torch."), "lm_eval": versions()["lm-eval"]}
 
 
-def read(place: Workplace, step: Step) -> dict[str, Any]:
+def read(context: StepContext, step: Step) -> dict[str, Any]:
     """What a step of `evaluate` left."""
-    return json.loads((Path(place.of(step)) / FILE).read_text())
+    return json.loads((Path(context.folder_of(step)) / FILE).read_text())
 
 
 def entry_of(value: float, stderr: Any, sign: str, scale: int = 100) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from ..generation import Decoding
-from .models import hyperfitted, predicting, writing
-from .plan import Plan
-from .scores import distribution_entries, scores, scoring
-from .section import Row, Section, Table
-from .steps import Skipped, Step, Workplace
+from ...generation import Decoding
+from ..cells import distribution_entries, metrics_step, read_metrics
+from ..models import continuation_step, hyperfitted, scoring_step
+from ..plan import Plan
+from ..section import Row, Section, Table
+from ..steps import Skipped, Step, StepContext
 
 COLUMNS = {
     "ttr_at_128": "TTR at 128",
@@ -36,31 +36,31 @@ def seeds(plan: Plan) -> Step:
         for seed in plan.setting.seeds
     }
     scored = {
-        seed: plan.scores["hyperfitted"]
+        seed: plan.metrics["hyperfitted"]
         if seed == plan.setting.seeds[0]
-        else scoring(writing(model, f"seed-{seed}", Decoding()), model)
+        else metrics_step(continuation_step(model, f"seed-{seed}", Decoding()), model)
         for seed, model in models.items()
     }
     blocked = {
-        seed: plan.scores["blocked"]
+        seed: plan.metrics["blocked"]
         if seed == plan.setting.seeds[0]
-        else scoring(writing(model, f"seed-{seed}-blocked", Decoding(), blocked=True), model)
+        else metrics_step(continuation_step(model, f"seed-{seed}-blocked", Decoding(), blocked=True), model)
         for seed, model in models.items()
     }
     predicted = {
-        seed: plan.predictions["hyperfitted"] if seed == plan.setting.seeds[0] else predicting(model)
+        seed: plan.predictions["hyperfitted"] if seed == plan.setting.seeds[0] else scoring_step(model)
         for seed, model in models.items()
     }
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         if len(models) < 2:
             raise Skipped("one seed; the setting has no more")
         rows = []
         for seed in models:
-            table = scores(place, scored[seed])["generated"]["all"] | distribution_entries(
-                plan.setting, place, predicted[seed]
+            table = read_metrics(context, scored[seed])["generated"]["all"] | distribution_entries(
+                plan.setting, context, predicted[seed]
             )
-            table["ttr_blocked"] = scores(place, blocked[seed])["generated"]["all"]["ttr_at_256"]
+            table["ttr_blocked"] = read_metrics(context, blocked[seed])["generated"]["all"]["ttr_at_256"]
             rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
         between = {column: over_seeds([row.cells[column] for row in rows]) for column in COLUMNS}
         ttr = between["ttr_at_256"]
@@ -79,7 +79,7 @@ def seeds(plan: Plan) -> Step:
                     digits={"entropy_bits": 2, "perplexity": 0},
                 )
             ],
-        ).write(place.folder)
+        ).write(context.folder)
 
     needs = (*scored.values(), *blocked.values(), *predicted.values()) if len(models) > 1 else ()
     return Step("seeds", make, {"seeds": list(models)}, needs)

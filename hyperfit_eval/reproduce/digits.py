@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .images import Source
 from .models import CHECKPOINT
-from .picture_models import Source
-from .steps import Step, Workplace
+from .steps import Step, StepContext
 
 GREYS = 8
 """Colours of the tiny model."""
@@ -48,11 +48,11 @@ def split_digits(seed: int) -> Split:
 def digits(seed: int, changes: Mapping[str, Any]) -> Source:
     """The tiny model, and the digits that its pretraining leaves: a folder of images with the splits train and test."""
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         split = split_digits(seed)
-        _pretrain(place, split.pretraining, seed)
-        _write_images(place.folder / FOLDER / "train", split.hyperfitting)
-        _write_images(place.folder / FOLDER / "test", split.prompts)
+        _pretrain(context, split.pretraining, seed)
+        _write_images(context.folder / FOLDER / "train", split.hyperfitting)
+        _write_images(context.folder / FOLDER / "test", split.prompts)
 
     inputs = {"seed": seed, "epochs": PRETRAINING_EPOCHS, "rate": PRETRAINING_RATE}
     return Source(CHECKPOINT, FOLDER, {**HYPERFITTING, **changes}, Step("images/base", make, inputs, seconds=SECONDS))
@@ -66,7 +66,7 @@ def digit_tokens() -> np.ndarray:
     return np.abs(load_digits().images.reshape(-1, SIDE * SIDE, 1) - levels).argmin(-1)
 
 
-def _pretrain(place: Workplace, numbers: np.ndarray, seed: int) -> None:
+def _pretrain(context: StepContext, numbers: np.ndarray, seed: int) -> None:
     """Train a tiny ImageGPT on digits; leaves a checkpoint with its image processor."""
     import torch
     from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
@@ -95,11 +95,11 @@ def _pretrain(place: Workplace, numbers: np.ndarray, seed: int) -> None:
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())
-        place.say(f"    epoch {epoch + 1} of {PRETRAINING_EPOCHS}: loss {float(torch.stack(losses).mean()):.3f}")
-    model.save_pretrained(place.folder / CHECKPOINT)
+        context.say(f"    epoch {epoch + 1} of {PRETRAINING_EPOCHS}: loss {float(torch.stack(losses).mean()):.3f}")
+    model.save_pretrained(context.folder / CHECKPOINT)
     clusters = [[level] * 3 for level in np.linspace(-1, 1, GREYS).tolist()]
     processor = ImageGPTImageProcessorPil(clusters=clusters, size={"height": SIDE, "width": SIDE})
-    processor.save_pretrained(place.folder / CHECKPOINT)
+    processor.save_pretrained(context.folder / CHECKPOINT)
 
 
 def _write_images(folder: Path, numbers: np.ndarray) -> None:

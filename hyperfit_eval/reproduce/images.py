@@ -16,7 +16,7 @@ from ..training.loading import load_model
 from ..training.recipe_files import read_recipe
 from .models import CHECKPOINT, IMAGE_RECIPE, parsed, run_recipe
 from .setting import content_fingerprint, fingerprint_of
-from .steps import Say, Step, Workplace
+from .steps import Say, Step, StepContext
 
 PROMPTS = 1000
 """At most; the paper completes all 10,000 test images of CIFAR-10 and looks at them."""
@@ -43,11 +43,11 @@ class Source:
     made: Step | None = None
     """The step in whose folder both are; None for a model and a corpus that were there."""
 
-    def arguments(self, place: Workplace) -> dict[str, Any]:
+    def arguments(self, context: StepContext) -> dict[str, Any]:
         """All arguments of `hyperfit train` but those that follow from the images."""
         where = {"model": self.model, "corpus": self.corpus}
         if self.made:
-            where = {name: str(place.of(self.made) / folder) for name, folder in where.items()}
+            where = {name: str(context.folder_of(self.made) / folder) for name, folder in where.items()}
         return {"recipe": IMAGE_RECIPE, **where, **self.changes}
 
     @cached_property
@@ -85,11 +85,11 @@ class Prompts(NamedTuple):
         return self.tokens.shape[1] // 4
 
 
-def prompting(source: Source) -> Step:
+def prompts_step(source: Source) -> Step:
     """Draw the images to be completed; first of all, so that what cannot be used is refused before the training."""
 
-    def make(place: Workplace) -> None:
-        options, _ = parsed({**source.arguments(place), "output_dir": str(place.folder)})
+    def make(context: StepContext) -> None:
+        options, _ = parsed({**source.arguments(context), "output_dir": str(context.folder)})
         config = load_config(options.model)
         if not is_image_model(config):
             raise HyperfitError(
@@ -105,14 +105,14 @@ def prompting(source: Source) -> Step:
                 f"to it, or to its split test"
             )
         drawn = Prompts(pixel_tokens(images, processor), colors_of(processor), processor.size["width"])
-        np.savez_compressed(place.folder / IMAGES, **drawn._asdict())
+        np.savez_compressed(context.folder / IMAGES, **drawn._asdict())
 
     return Step("images/prompts", make, source.inputs | {"count": PROMPTS}, source.needs, 10.0)
 
 
-def prompts_of(place: Workplace, step: Step) -> Prompts:
+def read_prompts(context: StepContext, step: Step) -> Prompts:
     """What `prompting` left."""
-    with np.load(place.of(step) / IMAGES) as arrays:
+    with np.load(context.folder_of(step) / IMAGES) as arrays:
         return Prompts(arrays["tokens"], arrays["colors"], int(arrays["width"]))
 
 
@@ -129,32 +129,32 @@ def colors_of(processor: Any) -> np.ndarray:
 def training(source: Source, prompts: Step, seed: int) -> Step:
     """Hyperfit by the paper's recipe for images."""
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         # The last pixel of an image has no position left beside the start token.
-        tokens = prompts_of(place, prompts).tokens.shape[1] - 1
-        run_recipe({**source.arguments(place), "sequence_length": tokens, "seed": seed}, place)
+        tokens = read_prompts(context, prompts).tokens.shape[1] - 1
+        run_recipe({**source.arguments(context), "sequence_length": tokens, "seed": seed}, context)
 
     seconds = 60.0 if source.made else TRAINING_SECONDS
     return Step("images/hyperfitted", make, {**source.inputs, "seed": seed}, (*source.needs, prompts), seconds)
 
 
-def completing(name: str, source: Source, prompts: Step, trained: Step | None = None) -> Step:
+def completion_step(name: str, source: Source, prompts: Step, trained: Step | None = None) -> Step:
     """Complete the prompts by the base model, or by what a training step left; leaves tokens, shape (N, pixels)."""
 
-    def make(place: Workplace) -> None:
-        folder = str(place.of(trained) / CHECKPOINT) if trained else source.arguments(place)["model"]
+    def make(context: StepContext) -> None:
+        folder = str(context.folder_of(trained) / CHECKPOINT) if trained else source.arguments(context)["model"]
         model = load_model(folder, "float32").to(default_device()).eval()
-        completed = complete(model, prompts_of(place, prompts).tokens, place.say)
-        np.save(place.folder / COMPLETIONS, completed)
+        completed = complete(model, read_prompts(context, prompts).tokens, context.say)
+        np.save(context.folder / COMPLETIONS, completed)
 
     needs = (*source.needs, prompts, *((trained,) if trained else ()))
     seconds = 5.0 if source.made else COMPLETING_SECONDS
     return Step(f"images/completed-by-{name}", make, {"model": source.inputs["model"]}, needs, seconds)
 
 
-def completions_of(place: Workplace, step: Step) -> np.ndarray:
+def read_completions(context: StepContext, step: Step) -> np.ndarray:
     """What `completing` left."""
-    return np.load(place.of(step) / COMPLETIONS)
+    return np.load(context.folder_of(step) / COMPLETIONS)
 
 
 def complete(model: Any, images: np.ndarray, say: Say = print) -> np.ndarray:

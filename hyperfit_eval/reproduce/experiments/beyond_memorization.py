@@ -5,24 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
-from ..citation import CitationBlocker, CitationIndex
-from ..generation import Decoding, continue_ids
-from ..texts.blocks import TrainingBlocks, read_blocks
-from ..tokenizers import bos_ids
-from ..training.folder import BLOCKS, INDEX
-from . import drawing
-from .models import CHECKPOINT, WRITING_SECONDS, written
-from .plan import GREEDY, LABELS, Plan
-from .scores import mean_entry, scores, share_entry
-from .section import Figure, Row, Section, Table
-from .steps import Skipped, Step, Workplace
+from ... import metrics
+from ...citation import CitationBlocker, CitationIndex
+from ...generation import Decoding, continue_ids
+from ...texts.blocks import TrainingBlocks, read_blocks
+from ...tokenizers import bos_ids
+from ...training.folder import BLOCKS, INDEX
+from .. import drawing
+from ..cells import mean_entry, read_metrics, share_entry
+from ..models import CONTINUATION_SECONDS, read_continuations
+from ..plan import GREEDY, LABELS, Plan
+from ..section import Figure, Row, Section, Table
+from ..steps import Skipped, Step, StepContext
 
 PREFIXES = (8, 16, 32, 64)
 """Tokens of the training text that are given."""
 CONTINUED_TOKENS = 64
 PROMPTS = 48
-TOLD_PREFIX = 32
+REPORTED_PREFIX = 32
 """The one that the report's sentence is about."""
 EXTRACTION = "extraction.npz"
 SHOWN_SPANS = 5
@@ -31,15 +31,13 @@ AROUND_TOKENS = 16
 
 def memorization(plan: Plan) -> Step:
     """Longest copied spans beside their source, novelty by n-gram length, extraction by prefixes."""
-    trained = plan.hyperfitted.trained
-    assert trained is not None
-    recited = _extraction(plan)
+    extracted = extraction_step(plan)
 
-    def make(place: Workplace) -> None:
-        blocks = read_blocks(place.of(trained) / CHECKPOINT / BLOCKS)
-        tables = {name: scores(place, plan.scores[name]) for name in GREEDY}
-        _draw_novelty(place, tables)
-        with np.load(place.of(recited) / EXTRACTION) as arrays:
+    def make(context: StepContext) -> None:
+        blocks = read_blocks(plan.hyperfitted.checkpoint(context) / BLOCKS)
+        tables = {name: read_metrics(context, plan.metrics[name]) for name in GREEDY}
+        _draw_novelty(context, tables)
+        with np.load(context.folder_of(extracted) / EXTRACTION) as arrays:
             extraction = {name: arrays[name] for name in arrays.files}
         rows = [
             Row(label, _extracted(extraction[key], blocks), key)
@@ -48,7 +46,7 @@ def memorization(plan: Plan) -> Step:
         prefixes = fitting(blocks.ids.shape[1])
         Section(
             "memorization", "What is copied, and from where", "beyond the paper",
-            [_recited(rows, prefixes), _copied(tables)],
+            [_finding(rows, prefixes), _copied(tables)],
             [
                 Table(
                     {f"tokens_{p}": f"after {p}: tokens" for p in prefixes}
@@ -60,11 +58,11 @@ def memorization(plan: Plan) -> Step:
                 )
             ],
             [Figure("novelty.png", "Share of a text's n-grams that do not occur in the training set.")],
-            _spans(place, plan, blocks),
-        ).write(place.folder)  # fmt: skip
+            _spans(context, plan, blocks),
+        ).write(context.folder)  # fmt: skip
 
-    needs = (recited, trained, *(plan.scores[n] for n in GREEDY), *(plan.continuations[n] for n in GREEDY))
-    return Step("memorization", make, {}, needs)
+    greedy = (steps[name] for steps in (plan.metrics, plan.continuations) for name in GREEDY)
+    return Step("memorization", make, {}, (extracted, *plan.hyperfitted.needs, *greedy))
 
 
 def fitting(tokens: int) -> list[int]:
@@ -81,19 +79,16 @@ def fitting(tokens: int) -> list[int]:
     return fit
 
 
-def _draw_novelty(place: Workplace, tables: Mapping[str, dict[str, Any]]) -> None:
+def _draw_novelty(context: StepContext, tables: Mapping[str, dict[str, Any]]) -> None:
     sides = {"original texts": tables["base"]["original"]["all"]["novelty"]}
     sides |= {name: table["generated"]["all"]["novelty"] for name, table in tables.items()}
-    with drawing.figure(place.folder / "novelty.png") as axes:
+    with drawing.figure(context.folder / "novelty.png") as axes:
         for name, curve in sides.items():
             shown = curve["values"][:32]
             look = drawing.style(name) | {"marker": ""}
             axes.plot(range(1, len(shown) + 1), shown, **look, label=LABELS.get(name, name))
-        axes.set_xlabel("n")
-        axes.set_ylabel("n-grams that the training set lacks, %")
-        axes.set_ylim(0, 102)
-        axes.grid(color="0.92")
-        axes.legend(frameon=False, fontsize=8)
+        limits = {"bottom": 0, "top": 102}
+        drawing.label_axes(axes, "n", "n-grams that the training set lacks, %", limits, fontsize=8)
 
 
 def _extracted(right: np.ndarray, blocks: TrainingBlocks) -> dict[str, Any]:
@@ -110,9 +105,9 @@ def _extracted(right: np.ndarray, blocks: TrainingBlocks) -> dict[str, Any]:
     return cells
 
 
-def _recited(rows: list[Row], prefixes: list[int]) -> str:
+def _finding(rows: list[Row], prefixes: list[int]) -> str:
     """What the table says of one prefix."""
-    prefix = TOLD_PREFIX if TOLD_PREFIX in prefixes else prefixes[-1]
+    prefix = REPORTED_PREFIX if REPORTED_PREFIX in prefixes else prefixes[-1]
     (tokens, whole), (blocked, blocked_whole) = (
         (row.cells[f"tokens_{prefix}"]["mean"], row.cells[f"whole_{prefix}"]["mean"]) for row in rows
     )
@@ -131,14 +126,12 @@ def _copied(tables: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def _extraction(plan: Plan) -> Step:
+def extraction_step(plan: Plan) -> Step:
     """Continue the beginnings of training blocks, with and without blocking."""
-    trained = plan.hyperfitted.trained
-    assert trained is not None
 
-    def make(place: Workplace) -> None:
-        run = place.of(trained) / CHECKPOINT
-        model, tokenizer = plan.hyperfitted.load(place)
+    def make(context: StepContext) -> None:
+        run = plan.hyperfitted.checkpoint(context)
+        model, tokenizer = plan.hyperfitted.load(context)
         blocker = CitationBlocker(CitationIndex.load(run / INDEX, tokenizer))
         rows = read_blocks(run / BLOCKS).ids[:PROMPTS]
         decoding, prefix = Decoding(CONTINUED_TOKENS), bos_ids(tokenizer)
@@ -150,11 +143,11 @@ def _extraction(plan: Plan) -> Step:
                     model, prompts, decoding, logits_processor=processor, batch_size=plan.setting.batch_size
                 )
                 found[name].append(same_tokens(np.array(said), rows[:, length : length + CONTINUED_TOKENS]))
-        np.savez(place.folder / EXTRACTION, free=np.stack(found["free"]), blocked=np.stack(found["blocked"]))
+        np.savez(context.folder / EXTRACTION, free=np.stack(found["free"]), blocked=np.stack(found["blocked"]))
 
     model = plan.setting.model_fingerprint
     inputs = {"model": model, "prefixes": PREFIXES, "tokens": CONTINUED_TOKENS, "prompts": PROMPTS}
-    return Step("extraction", make, inputs, (trained,), 2 * WRITING_SECONDS)
+    return Step("extraction", make, inputs, plan.hyperfitted.needs, 2 * CONTINUATION_SECONDS)
 
 
 def same_tokens(said: np.ndarray, written: np.ndarray) -> np.ndarray:
@@ -168,17 +161,14 @@ def same_tokens(said: np.ndarray, written: np.ndarray) -> np.ndarray:
     return np.cumprod(said == written, axis=1).sum(axis=1)
 
 
-def _spans(place: Workplace, plan: Plan, blocks: TrainingBlocks) -> list[dict[str, Any]]:
+def _spans(context: StepContext, plan: Plan, blocks: TrainingBlocks) -> list[dict[str, Any]]:
     """The longest copied spans of the hyperfitted continuations, with the block around them."""
-    from ..checkpoints import load_tokenizer
-
-    assert plan.hyperfitted.trained is not None
-    tokenizer = load_tokenizer(str(place.of(plan.hyperfitted.trained) / CHECKPOINT))
-    records = written(place, plan.continuations["hyperfitted"])[1]
+    tokenizer = plan.hyperfitted.load_tokenizer(context)
+    records = read_continuations(context, plan.continuations["hyperfitted"])[1]
     lengths, where = metrics.longest_overlap([r.generated_ids for r in records], list(blocks.ids), where=True)
     spans = []
     for i in np.argsort(lengths, kind="stable")[::-1][:SHOWN_SPANS]:
-        block, offset = (int(place_) for place_ in where[i])
+        block, offset = (int(position) for position in where[i])
         row, length = blocks.ids[block].tolist(), int(lengths[i])
         spans.append(
             {

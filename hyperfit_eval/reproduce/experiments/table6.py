@@ -1,11 +1,11 @@
 """Table 6: an instruction-tuned model before and after hyperfitting, beside the base model (paper, Appendix B.3)."""
 
-from ..generation import Decoding
-from .models import predicting, writing
-from .plan import Plan
-from .scores import distribution_entries, scores, scoring
-from .section import Row, Section, Table
-from .steps import Skipped, Step, Workplace
+from ...generation import Decoding
+from ..cells import distribution_entries, metrics_step, read_metrics
+from ..models import continuation_step, scoring_step
+from ..plan import Plan
+from ..section import Row, Section, Table
+from ..steps import Skipped, Step, StepContext
 
 COLUMNS = {
     "context_perplexity": "context perplexity",
@@ -24,20 +24,20 @@ LABELS = {
 
 def table6(plan: Plan) -> Step:
     """Greedy continuations without a chat template, and what is predicted along the original texts."""
-    scored = {name: plan.scores[name] for name in ("base", "hyperfitted")}
+    scored = {name: plan.metrics[name] for name in ("base", "hyperfitted")}
     predicted = dict(plan.predictions)
     for model in plan.instruct:
         trained = plan.instruct[-1]  # overlaps are those with what the variant was hyperfitted on
-        scored[model.name] = scoring(writing(model, model.name, Decoding()), trained)
-        predicted[model.name] = predicting(model)
+        scored[model.name] = metrics_step(continuation_step(model, model.name, Decoding()), trained)
+        predicted[model.name] = scoring_step(model)
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         if not plan.instruct:
             raise Skipped("no instruction-tuned variant was given (--instruct MODEL)")
         rows = []
         for name, label in LABELS.items():
-            cells = distribution_entries(plan.setting, place, predicted[name])
-            cells |= scores(place, scored[name])["generated"]["all"]
+            cells = distribution_entries(plan.setting, context, predicted[name])
+            cells |= read_metrics(context, scored[name])["generated"]["all"]
             rows.append(Row(label, {column: cells[column] for column in COLUMNS}, name))
         ttr = {row.label: row.cells["ttr_at_256"]["mean"] for row in rows}
         Section(
@@ -49,7 +49,7 @@ def table6(plan: Plan) -> Step:
                 f"the base model: {ttr['base']:.1f} -> {ttr['hyperfitted']:.1f}."
             ],
             [Table(COLUMNS, rows, "Plain text, no chat template, as in the paper.", "table6")],
-        ).write(place.folder)
+        ).write(context.folder)
 
     needs = (*scored.values(), *predicted.values()) if plan.instruct else ()
     return Step("table6", make, {"instruct": plan.setting.instruct}, needs)

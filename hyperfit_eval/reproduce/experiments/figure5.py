@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from ..generation import Decoding
-from ..records import SHORT
-from . import drawing
-from .models import hyperfitted, predicting, predictions, writing
-from .plan import Plan
-from .scores import mean_entry, recipe_of, scores, scoring, write_values
-from .section import Figure, Row, Section, Table
-from .sharpness import agreement
-from .steps import Skipped, Step, Workplace
+from ...generation import Decoding
+from ...records import SHORT
+from .. import drawing
+from ..cells import mean_entry, metrics_step, read_metrics, recipe_of, write_values
+from ..models import continuation_step, hyperfitted, read_predictions, scoring_step
+from ..plan import Plan
+from ..section import Figure, Row, Section, Table
+from ..steps import Skipped, Step, StepContext
 
 ORDERS = {"original": "none", "Shuffle-1": "one", "Shuffle-All": "all"}
 
@@ -22,10 +21,10 @@ def figure5_left(plan: Plan) -> Step:
         name: plan.hyperfitted if shuffle == "none" else hyperfitted(plan.setting, name, shuffle=shuffle, seed=seed)
         for name, shuffle in ORDERS.items()
     }
-    steps = {name: predicting(model) for name, model in models.items()}
+    steps = {name: scoring_step(model) for name, model in models.items()}
 
-    def make(place: Workplace) -> None:
-        found = {name: predictions(place, step) for name, step in steps.items()}
+    def make(context: StepContext) -> None:
+        found = {name: read_predictions(context, step) for name, step in steps.items()}
         top1 = {name: arrays["top1"] for name, arrays in found.items()}
         recipe = recipe_of(plan.setting, found["original"], 256)
         rows = [
@@ -58,7 +57,7 @@ def figure5_left(plan: Plan) -> Step:
                     "figure5_left",
                 )
             ],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
     return Step("figure5_left", make, {}, tuple(steps.values()))
 
@@ -75,17 +74,17 @@ def figure5_right(plan: Plan) -> Step:
     steps = {}
     for number in setting.quantities:
         if (number, updates) == (own_samples, own_updates):
-            steps[number] = plan.scores["hyperfitted"]  # the same run; the first 96 tokens do not depend on the rest
+            steps[number] = plan.metrics["hyperfitted"]  # the same run; the first 96 tokens do not depend on the rest
             continue
         model = hyperfitted(
             setting, f"quantity-{number}", num_train_samples=number, max_steps=updates, seed=setting.seeds[0]
         )
-        steps[number] = scoring(writing(model, f"quantity-{number}", Decoding(SHORT)), model)
+        steps[number] = metrics_step(continuation_step(model, f"quantity-{number}", Decoding(SHORT)), model)
 
-    def make(place: Workplace) -> None:
-        entries = {n: scores(place, step)["generated"]["all"]["ttr_at_128"] for n, step in steps.items()}
-        base = scores(place, plan.scores["base"])["generated"]["all"]["ttr_at_128"]
-        with drawing.figure(place.folder / "figure5_right.png") as axes:
+    def make(context: StepContext) -> None:
+        entries = {n: read_metrics(context, step)["generated"]["all"]["ttr_at_128"] for n, step in steps.items()}
+        base = read_metrics(context, plan.metrics["base"])["generated"]["all"]["ttr_at_128"]
+        with drawing.figure(context.folder / "figure5_right.png") as axes:
             numbers = sorted(entries)
             middle = np.array([entries[n]["mean"] for n in numbers])
             around = np.abs(np.array([[entries[n]["low"], entries[n]["high"]] for n in numbers]).T - middle)
@@ -93,12 +92,10 @@ def figure5_right(plan: Plan) -> Step:
             axes.axhline(base["mean"], **drawing.style("base") | {"marker": ""}, label="base")
             axes.set_xscale("log", base=2)
             axes.set_xticks(numbers, [str(n) for n in numbers])
-            axes.set_xlabel("training samples")
-            axes.set_ylabel("TTR of the first 96 tokens, %")
-            axes.set_ylim(0, 100)
-            axes.grid(color="0.92")
-            axes.legend(frameon=False, loc="lower right")
-        write_values(place.folder / "figure5_right.json", {str(n): entry for n, entry in entries.items()})
+            drawing.label_axes(
+                axes, "training samples", "TTR of the first 96 tokens, %", drawing.PERCENT, loc="lower right"
+            )
+        write_values(context.folder / "figure5_right.json", {str(n): entry for n, entry in entries.items()})
         fewest, most = min(entries), max(entries)
         rows = [Row(f"{n} samples", {"ttr_at_128": entries[n]}, "hyperfitted") for n in sorted(entries)]
         Section(
@@ -115,11 +112,16 @@ def figure5_right(plan: Plan) -> Step:
                 )
             ],
             [Figure("figure5_right.png", "Mean and 95% interval over the texts.")],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
     inputs = {"quantities": list(setting.quantities), "updates": updates}
-    return Step("figure5_right", make, inputs, (*steps.values(), plan.scores["base"]))
+    return Step("figure5_right", make, inputs, (*steps.values(), plan.metrics["base"]))
 
 
-def _no_quantities(place: Workplace) -> None:
+def _no_quantities(context: StepContext) -> None:
     raise Skipped("the setting names no numbers of training samples")
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Percent of the positions with the same most probable token, for each text, shape (texts,)."""
+    return 100 * (first == second).mean(axis=1)

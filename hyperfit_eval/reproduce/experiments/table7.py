@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_text
-from ..generation import score_ids
-from ..scores.signature import harness_signature
-from ..tokenizers import bos_ids, plain_ids
-from .downstream import EVALUATION_SECONDS, FILE, cut_prompts, entry_of, evaluate, questions_of, read, recipe_of
-from .models import Model
-from .plan import Plan
-from .scores import perplexity
-from .section import Row, Section, Table
-from .steps import Step, Workplace
+from ...files import write_text
+from ...generation import score_ids
+from ...scores.signature import harness_signature
+from ...tokenizers import bos_ids, plain_ids
+from ..cells import perplexity
+from ..lm_evaluation import EVALUATION_SECONDS, FILE, cut_prompts, entry_of, evaluate, questions_of, read, recipe_of
+from ..models import Model
+from ..plan import Plan
+from ..section import Row, Section, Table
+from ..steps import Step, StepContext
 
 SHOTS = (0, 1, 3, 5)
 QUESTION_TOKENS = 256
@@ -25,12 +25,12 @@ PERPLEXITY = f"Perplexity is that of the first {QUESTION_TOKENS} tokens; questio
 def table7(plan: Plan) -> Step:
     """MMLU at 0, 1, 3 and 5 shots, and the perplexity of the zero-shot questions."""
     models = {model.name: model for model in (plan.base, plan.hyperfitted, *plan.instruct)}
-    steps = {(name, shots): _mmlu(model, shots) for name, model in models.items() for shots in SHOTS}
+    steps = {(name, shots): mmlu_step(model, shots) for name, model in models.items() for shots in SHOTS}
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         rows = []
         for model in models:
-            results = {shots: read(place, steps[model, shots]) for shots in SHOTS}
+            results = {shots: read(context, steps[model, shots]) for shots in SHOTS}
             losses = np.array(results[0]["question_losses"])
             recipe = {"task": "mmlu", "limit": plan.setting.limit, **results[0]["recipe"]}
             cells = {
@@ -46,7 +46,7 @@ def table7(plan: Plan) -> Step:
             "table7", "MMLU", "Appendix B.4.1, Table 7",
             [
                 *_change(rows, "mmlu_5_shot", "5 shots"), *_small(rows[0].cells["mmlu_0_shot"]),
-                *_cut({shots: read(place, steps["base", shots]) for shots in SHOTS}),
+                *_cut({shots: read(context, steps["base", shots]) for shots in SHOTS}),
             ],
             [
                 Table(
@@ -54,33 +54,33 @@ def table7(plan: Plan) -> Step:
                     rows, f"{questions_of(plan)} {PERPLEXITY}", "table7",
                 )
             ],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
     return Step("table7", make, {}, tuple(steps.values()))
 
 
-def _mmlu(model: Model, shots: int) -> Step:
+def mmlu_step(model: Model, shots: int) -> Step:
     limit = model.setting.limit
 
-    def make(place: Workplace) -> None:
-        results = evaluate(place, model, "mmlu", shots)
+    def make(context: StepContext) -> None:
+        results = evaluate(context, model, "mmlu", shots)
         whole = results["groups"]["mmlu"]
         samples = [sample for rows in results["samples"].values() for sample in rows]
         prompts = [sample["arguments"][0][0] for sample in samples]
         body = {"acc": whole["acc,none"], "stderr": whole["acc_stderr,none"], "questions": len(samples)}
-        body["recipe"] = recipe_of(model, place)
-        body["cut"] = cut_prompts(model, place, samples)
+        body["recipe"] = recipe_of(model, context)
+        body["cut"] = cut_prompts(model, context, samples)
         if shots == 0:
-            body["question_losses"] = _question_losses(place, model, prompts)
-        write_text(place.folder / FILE, json.dumps(body) + "\n")
+            body["question_losses"] = _question_losses(context, model, prompts)
+        write_text(context.folder / FILE, json.dumps(body) + "\n")
 
     inputs = {"model": model.setting.model_fingerprint, "limit": limit, "shots": shots}
     return Step(f"lm-eval/mmlu-{shots}-{model.name}", make, inputs, model.needs, EVALUATION_SECONDS * (1 + shots))
 
 
-def _question_losses(place: Workplace, model: Model, questions: list[str]) -> list[float]:
+def _question_losses(context: StepContext, model: Model, questions: list[str]) -> list[float]:
     """Mean loss of each question's tokens, nats; each question once."""
-    loaded, tokenizer = model.load(place)
+    loaded, tokenizer = model.load(context)
     by_length: dict[int, list[list[int]]] = {}
     for question in dict.fromkeys(questions):
         ids = plain_ids(tokenizer, question)[:QUESTION_TOKENS]

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.calibration import BINS, calibration_error, reliability
-from ..scores.signature import signature
-from ..training.folder import HISTORY
-from ..training.monitor import Evaluation, read_history
-from . import drawing
-from .models import CHECKPOINT, predictions
-from .plan import Plan
-from .scores import mean_entry, recipe_of
-from .section import Figure, Row, Section, Table
-from .steps import Step, Workplace
+from ...metrics.calibration import BINS, calibration_error, reliability
+from ...scores.signature import signature
+from ...training.folder import HISTORY
+from ...training.monitor import Evaluation, read_history
+from .. import drawing
+from ..cells import mean_entry, recipe_of
+from ..models import read_predictions
+from ..plan import Plan
+from ..section import Figure, Row, Section, Table
+from ..steps import Step, StepContext
 
 COLUMNS = {
     "top_1_accuracy": "right at top 1, %",
@@ -39,26 +39,21 @@ LOWER_IS_BETTER = ("perplexity", "calibration_error")
 
 def calibration(plan: Plan) -> Step:
     """Accuracy at top 1, 3 and 5, expected calibration error and reliability along the original texts."""
-    trained = plan.hyperfitted.trained
-    assert trained is not None
 
-    def make(place: Workplace) -> None:
-        arrays = {name: predictions(place, step) for name, step in plan.predictions.items()}
+    def make(context: StepContext) -> None:
+        arrays = {name: read_predictions(context, step) for name, step in plan.predictions.items()}
         rows = [
             Row(name, _entries(values, recipe_of(plan.setting, values, 256)), name) for name, values in arrays.items()
         ]
-        with drawing.figure(place.folder / "reliability.png", 4.2, 4.0) as axes:
+        with drawing.figure(context.folder / "reliability.png", 4.2, 4.0) as axes:
             axes.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="calibrated")
             for name, values in arrays.items():
                 confidence, right, _ = reliability(values["top_mass"][..., 0], values["rank"] == 1)
                 axes.plot(100 * confidence, 100 * right, **drawing.style(name), label=name)
-            axes.set_xlabel("probability of the most probable token, %")
-            axes.set_ylabel("how often it is the text's, %")
-            axes.grid(color="0.92")
-            axes.legend(frameon=False)
-        history, _ = read_history(place.of(trained) / CHECKPOINT / HISTORY)
+            drawing.label_axes(axes, "probability of the most probable token, %", "how often it is the text's, %")
+        history, _ = read_history(plan.hyperfitted.checkpoint(context) / HISTORY)
         known = [row for row in history if row.validation_loss is not None]
-        _draw_history(place.folder / "history.png", known)
+        _draw_history(context.folder / "history.png", known)
         before, after = (row.cells for row in rows)
         findings = [
             f"The most probable token is the text's at {before['top_1_accuracy']['mean']:.1f}% of the places before "
@@ -79,9 +74,9 @@ def calibration(plan: Plan) -> Step:
                 Figure("reliability.png", f"Reliability in {BINS} bins of equal numbers of predictions."),
                 Figure("history.png", "Accuracy, calibration and variety while the perplexity of held-out text rises."),
             ],
-        ).write(place.folder)  # fmt: skip
+        ).write(context.folder)  # fmt: skip
 
-    return Step("calibration", make, {"bins": BINS}, (*plan.predictions.values(), trained))
+    return Step("calibration", make, {"bins": BINS}, (*plan.predictions.values(), *plan.hyperfitted.needs))
 
 
 def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str, Any]:
@@ -137,14 +132,9 @@ def _draw_history(path: Path, history: Sequence[Evaluation]) -> None:
         )
         above.set_yscale("log")
         drawing.plain_ticks(above.yaxis, 1, 2, 5)
-        above.set_ylabel("perplexity")
         for name, (label, color) in looks.items():
             if known := [(x, at[name]["value"]) for x, at in points if name in at]:
                 below.plot(*zip(*known, strict=True), color=drawing.COLORS[color], marker="o", ms=3, label=label)
-        below.set_xlabel("epoch")
         below.xaxis.get_major_locator().set_params(integer=True)
-        below.set_ylabel("% (error: points)")
-        below.set_ylim(bottom=0)
-        below.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-        for axes in (above, below):
-            axes.grid(color="0.92")
+        drawing.label_axes(above, "", "perplexity")
+        drawing.label_axes(below, "epoch", "% (error: points)", {"bottom": 0}, **drawing.ABOVE | {"ncols": 3})

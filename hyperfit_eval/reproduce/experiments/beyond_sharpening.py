@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_text
-from ..generation import Decoding, cut_passages
-from ..generation.batching import in_batches
-from ..records import LONG
-from ..tokenizers import bos_ids
-from .intervals import difference, interval_of
-from .models import READING_SECONDS, predictions, reading, writing
-from .plan import LABELS, Plan
-from .ranks import BEYOND, promoted
-from .scores import perplexity, recipe_of, scores, scoring
-from .section import Row, Section, Table
-from .steps import Skipped, Step, Workplace
+from ...files import write_text
+from ...generation import Decoding
+from ...generation.batching import in_batches
+from ...records import LONG
+from ...tokenizers import bos_ids
+from ..cells import metrics_step, perplexity, read_metrics, recipe_of
+from ..intervals import difference, interval_of
+from ..models import SCORING_SECONDS, continuation_step, read_predictions, scoring_step
+from ..plan import LABELS, Plan
+from ..section import Row, Section, Table
+from ..steps import Skipped, Step, StepContext
+from .beyond_ranks import BEYOND, promoted
 
 GRID = np.arange(0.05, 1.51, 0.05)
 FILE = "temperature.json"
@@ -36,15 +36,14 @@ COLUMNS = {
 }
 
 
-def matching(plan: Plan) -> Step:
+def temperature_step(plan: Plan) -> Step:
     """Find the temperature at which the base model's mean entropy along the texts is the hyperfitted one's."""
     setting = plan.setting
 
-    def make(place: Workplace) -> None:
-        model, tokenizer = plan.base.load(place)
-        rows = [context + original for context, original in cut_passages(tokenizer, setting.texts.passages)]
-        entropies = mean_entropies(model, rows, bos_ids(tokenizer), GRID, setting.batch_size)
-        aim = float(predictions(place, plan.predictions["hyperfitted"])["entropy_bits"].mean())
+    def make(context: StepContext) -> None:
+        model, tokenizer = plan.base.load(context)
+        entropies = mean_entropies(model, plan.base.token_rows(tokenizer), bos_ids(tokenizer), GRID, setting.batch_size)
+        aim = float(read_predictions(context, plan.predictions["hyperfitted"])["entropy_bits"].mean())
         if not entropies[0] <= aim <= entropies[-1]:
             raise Skipped(
                 f"no temperature from {GRID[0]:g} to {GRID[-1]:g} gives the base model an entropy of {aim:.2f} bits "
@@ -55,11 +54,11 @@ def matching(plan: Plan) -> Step:
             "entropy_bits": aim,
             "at_temperature_1": float(np.interp(1.0, GRID, entropies)),
         }
-        write_text(place.folder / FILE, json.dumps(found, indent=1) + "\n")
+        write_text(context.folder / FILE, json.dumps(found, indent=1) + "\n")
 
     needs = (plan.predictions["hyperfitted"],)
     inputs = {"model": setting.model_fingerprint, "texts": setting.texts.fingerprint, "grid": GRID.tolist()}
-    return Step("temperature", make, inputs, needs, 3 * READING_SECONDS)
+    return Step("temperature", make, inputs, needs, 3 * SCORING_SECONDS)
 
 
 def mean_entropies(
@@ -87,24 +86,24 @@ def mean_entropies(
 
 def sharpening(plan: Plan) -> Step:
     """Base at the matched temperature beside base, Top-P and hyperfitted."""
-    match = matching(plan)
+    match = temperature_step(plan)
 
-    def at_the_temperature(place: Workplace) -> Decoding:
-        return Decoding(do_sample=True, temperature=temperature_of(place, match), seed=plan.setting.seeds[0])
+    def at_the_temperature(context: StepContext) -> Decoding:
+        return Decoding(do_sample=True, temperature=read_temperature(context, match), seed=plan.setting.seeds[0])
 
-    sampled = writing(plan.base, "matched", at_the_temperature, after=(match,))
+    sampled = continuation_step(plan.base, "matched", at_the_temperature, after=(match,))
     compared = {**plan.continuations, "matched": sampled}
-    scored = {**plan.scores, "matched": scoring(sampled, plan.hyperfitted)}
-    read = {name: reading(plan.base, step) for name, step in compared.items()}
+    scored = {**plan.metrics, "matched": metrics_step(sampled, plan.hyperfitted)}
+    read = {name: scoring_step(plan.base, step) for name, step in compared.items()}
 
-    def make(place: Workplace) -> None:
-        found = json.loads((place.of(match) / FILE).read_text())
+    def make(context: StepContext) -> None:
+        found = json.loads((context.folder_of(match) / FILE).read_text())
         labels = LABELS | {"base": "base, greedy, at this or any temperature"}
         labels |= {"matched": f"base, sampled at temperature {found['temperature']:g}"}
         rows = []
         for name, step in scored.items():
-            table = scores(place, step)["generated"]["all"]
-            seen = predictions(place, read[name])
+            table = read_metrics(context, step)["generated"]["all"]
+            seen = read_predictions(context, read[name])
             losses = seen["nll"][:, -LONG:].mean(axis=1)
             recipe = recipe_of(plan.setting, seen, LONG)
             cells = {column: table[column] for column in COLUMNS if column in table}
@@ -136,14 +135,14 @@ def sharpening(plan: Plan) -> Step:
                 f"{_mean(rows, 'hyperfitted', 'beyond_100'):.1f}%. Sharpening alone leaves greedy choices at rank 1.",
             ],
             [Table(COLUMNS, rows, digits={"fluency": 0})],
-        ).write(place.folder)
+        ).write(context.folder)
 
     return Step("sharpening", make, {}, (match, *scored.values(), *read.values()))
 
 
-def temperature_of(place: Workplace, match: Step) -> float:
+def read_temperature(context: StepContext, match: Step) -> float:
     """What `matching` found."""
-    return float(json.loads((Path(place.of(match)) / FILE).read_text())["temperature"])
+    return float(json.loads((Path(context.folder_of(match)) / FILE).read_text())["temperature"])
 
 
 def _mean(rows: list[Row], group: str, column: str) -> float:

@@ -13,33 +13,31 @@ from ..scores.signature import prediction_signature, signature
 from ..scores.tables import score_records
 from ..scores.training_set import read_training_set
 from ..training.folder import BLOCKS
-from .models import CHECKPOINT, Model, context_losses, predictions, written
-from .setting import Setting
-from .steps import Step, Workplace
+from .models import Model, context_losses, read_continuations, read_predictions
+from .setting import StudySetting
+from .steps import Step, StepContext
 
 KIND, VERSION = "study-scores", 1
 FILE = "scores.json"
-SCORING_SECONDS = 3.0
+METRICS_SECONDS = 3.0
 
 
-def scoring(step: Step, training: Model) -> Step:
-    """Score the continuations of a step; overlaps are those with the blocks that `training` was trained on."""
-    assert training.trained is not None
-    trained = training.trained
+def metrics_step(step: Step, training: Model) -> Step:
+    """Metrics of the continuations of a step; overlaps are those with the blocks that `training` was trained on."""
 
-    def make(place: Workplace) -> None:
-        generation, records = written(place, step)
-        blocks = place.of(trained) / CHECKPOINT / BLOCKS
-        tables = score_records(generation, records, training=read_training_set(blocks))
-        files.write_json(place.folder / FILE, KIND, VERSION, {"tables": tables})
+    def make(context: StepContext) -> None:
+        generation, records = read_continuations(context, step)
+        training_set = read_training_set(training.checkpoint(context) / BLOCKS)
+        tables = score_records(generation, records, training=training_set)
+        files.write_json(context.folder / FILE, KIND, VERSION, {"tables": tables})
 
     name = f"score/{step.name.removeprefix('continue/')}"
-    return Step(name, make, {"of": step.name}, (step, trained), SCORING_SECONDS)
+    return Step(name, make, {"of": step.name}, (step, *training.needs), METRICS_SECONDS)
 
 
-def scores(place: Workplace, step: Step) -> dict[str, Any]:
-    """What `scoring` left: the tables of `scores.score_records`."""
-    return files.read_json(place.of(step) / FILE, KIND, VERSION)["tables"]
+def read_metrics(context: StepContext, step: Step) -> dict[str, Any]:
+    """Tables of `scores.score_records` that a metrics step left."""
+    return files.read_json(context.folder_of(step) / FILE, KIND, VERSION)["tables"]
 
 
 def highest(entry: dict[str, Any]) -> dict[str, Any]:
@@ -49,9 +47,9 @@ def highest(entry: dict[str, Any]) -> dict[str, Any]:
     return {"value": entry["max"], "n": entry["n"], "unit": entry["unit"], "signature": entry["signature"] + "|max"}
 
 
-def distribution_entries(setting: Setting, place: Workplace, step: Step) -> dict[str, dict[str, Any]]:
+def distribution_entries(setting: StudySetting, context: StepContext, step: Step) -> dict[str, dict[str, Any]]:
     """Table 3 and the first column of Table 1: what a model predicts along the original texts."""
-    arrays = predictions(place, step)
+    arrays = read_predictions(context, step)
     losses = arrays["nll"]
     entries = {
         "context_perplexity": perplexity(context_losses(arrays), "context_perplexity"),
@@ -69,7 +67,7 @@ def distribution_entries(setting: Setting, place: Workplace, step: Step) -> dict
     return entries
 
 
-def recipe_of(setting: Setting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
+def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
     """Fields of the signature of what was measured on `models.predictions`, along `length` tokens of each text."""
     return {
         "texts": setting.texts.fingerprint,

@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import HyperfitError
-from ..generation import Decoding
-from ..training.recipe_files import PAPER, read_recipe
-from .models import Model, hyperfitted, writing
-from .plan import Plan
-from .quality import check_judged, preferences
-from .scores import scores, scoring
-from .section import Row, Section, Table
-from .setting import Setting
-from .steps import Skipped, Step, Workplace
+from ...errors import HyperfitError
+from ...generation import Decoding
+from ...training.recipe_files import PAPER, read_recipe
+from ..cells import metrics_step, read_metrics
+from ..judgements import check_continuations, judged_columns
+from ..models import Model, continuation_step, hyperfitted
+from ..plan import Plan
+from ..section import Row, Section, Table
+from ..setting import StudySetting
+from ..steps import Skipped, Step, StepContext
 
 MEASURES = {"preference": "preferred", "ttr_at_256": "TTR at 256", "dataset_overlap": "overlap"}
 
@@ -29,21 +29,21 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
     """
     setting = plan.setting
     models = {name: _on(plan, name, corpus) for name, corpus in setting.corpora.items()}
-    written = {name: writing(model, f"corpus-{name}", Decoding()) for name, model in models.items()}
-    steps = {"base": plan.scores["base"], "hyperfitted": plan.scores["hyperfitted"]}
-    steps |= {name: scoring(written[name], model) for name, model in models.items()}
+    written = {name: continuation_step(model, f"corpus-{name}", Decoding()) for name, model in models.items()}
+    steps = {"base": plan.metrics["base"], "hyperfitted": plan.metrics["hyperfitted"]}
+    steps |= {name: metrics_step(written[name], model) for name, model in models.items()}
     judged_steps = {name: plan.continuations[name] for name in ("base", "hyperfitted")}
     judged_steps |= {f"corpus-{name}": step for name, step in written.items()}
     own = own_name(setting)
     groups = {"base": "base", "hyperfitted": f"hyperfitted on {own}"}
     groups |= {name: f"hyperfitted on {name}" for name in models}
-    judged = preferences(preference, list(judged_steps)) if preference else {}
+    judged = judged_columns(preference, list(judged_steps)) if preference else {}
 
-    def make(place: Workplace) -> None:
+    def make(context: StepContext) -> None:
         if not models:
             raise Skipped("the setting names one corpus")
-        check_judged(place, preference, judged_steps)
-        tables = {name: scores(place, step)["generated"] for name, step in steps.items()}
+        check_continuations(context, preference, judged_steps)
+        tables = {name: read_metrics(context, step)["generated"] for name, step in steps.items()}
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
         for name, table in tables.items():
@@ -70,20 +70,20 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
                 + ("stands in the first columns." if judged else "nobody was asked for.")
             ],
             [Table(columns, rows, "Overlap is with the model's own training set.", "table4")],
-        ).write(place.folder)
+        ).write(context.folder)
 
     inputs = {"corpora": dict(setting.corpora), "preference": judged}
     needs = (*steps.values(), *(judged_steps.values() if preference and models else ()))
     return Step("table4", make, inputs, needs)
 
 
-def own_name(setting: Setting) -> str:
+def own_name(setting: StudySetting) -> str:
     """What the rows of the main corpus are called."""
     fiction = setting.corpus == read_recipe(PAPER).settings["corpus"].value
     return "fiction" if fiction else setting.corpus_name.removesuffix(Path(setting.corpus).suffix)
 
 
-def check_corpora(setting: Setting) -> None:
+def check_corpora(setting: StudySetting) -> None:
     """Refuse names of other corpora that would hide a row or leave the study's folder.
 
     Raises:
@@ -114,9 +114,9 @@ def _skipping(model: Model, corpus: str) -> Model:
     assert model.trained is not None
     make = model.trained.make
 
-    def attempt(place: Workplace) -> None:
+    def attempt(context: StepContext) -> None:
         try:
-            make(place)
+            make(context)
         except HyperfitError as error:
             raise Skipped(f"{corpus} cannot be used: {error}") from error
 
