@@ -13,8 +13,8 @@ from ..errors import HyperfitError
 from ..publish.result_files import SCORES, kind_of, results_in
 from ..publish.results import Evaluation, Number, number_of, open_ended
 from ..records import read_continuations
-from ..reproduce.scores import KIND as SCORES_KIND
-from ..reproduce.scores import VERSION as SCORES_VERSION
+from ..reproduce.cells import KIND as SCORES_KIND
+from ..reproduce.cells import VERSION as SCORES_VERSION
 from ..reproduce.section import KIND as SECTION
 from ..reproduce.section import VERSION as SECTION_VERSION
 from ..reproduce.steps import KIND as STEP
