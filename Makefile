@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
+OLD_VENV ?= .venv-old-transformers
 
-.PHONY: install demo test test-vllm lint clean
+.PHONY: install demo test test-vllm test-old-transformers lint clean
 
 install: $(VENV)/installed
 
@@ -33,10 +34,21 @@ $(VLLM_VENV)/installed: pyproject.toml
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
+# Checkpoints of ours in the transformers of text-generation-inference 3.3; torch is that of the first environment.
+test-old-transformers: install $(OLD_VENV)/installed
+	HF_HUB_OFFLINE=1 OLD_TRANSFORMERS_PYTHON=$(OLD_VENV)/bin/python $(BIN)/python -m pytest tests/test_old_transformers.py -rs
+
+$(OLD_VENV)/installed:
+	$(PYTHON) -m venv $(OLD_VENV)
+	$(OLD_VENV)/bin/python -m pip install --quiet 'transformers==4.51.*'
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    > $$($(OLD_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
+	touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) dist
+	rm -rf $(VENV) $(VLLM_VENV) $(OLD_VENV) dist

@@ -125,6 +125,11 @@ def test_all_of_the_folder_can_be_read(train, tiny_checkpoint, corpus):
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     model = AutoModelForCausalLM.from_pretrained(run.folder)
     assert model.dtype == torch.float32 and model.config.use_cache
+    # transformers 4.51 needs both, in the model and in the checkpoint of an interrupted run.
+    for folder in (run.folder, *run.folder.glob("checkpoint-*")):
+        assert json.loads((folder / "config.json").read_text())["rope_theta"] == 10_000
+        tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
+        assert tokenizer_config["tokenizer_class"] == "PreTrainedTokenizerFast"
     # vLLM reads every safetensors file as weights unless it is told which are.
     listed = json.loads((run.folder / "model.safetensors.index.json").read_text())
     assert listed["weight_map"] == dict.fromkeys(weights(run), "model.safetensors")

@@ -10,6 +10,7 @@ from transformers import Trainer
 from ..errors import HyperfitError
 from . import checkpoint
 from .monitor import Monitor
+from .older_readers import write_for_older_readers
 
 
 class HyperfitTrainer(Trainer):
@@ -111,6 +112,11 @@ class HyperfitTrainer(Trainer):
                         checkpoint.remove(old)
         self.accelerator.wait_for_everyone()
         self.saved_step = step
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The files of a model, also those of checkpoints, as older versions of transformers read them, too."""
+        super()._save(output_dir, state_dict)
+        write_for_older_readers(Path(str(output_dir or self.args.output_dir)))
 
     _written_to: Path | None = None
 
