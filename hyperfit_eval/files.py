@@ -7,7 +7,8 @@ of it; every file says what it is and in which version.
 import hashlib
 import json
 import os
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +19,6 @@ import numpy as np
 from . import documents
 from .documents import MAX_INTEGER, brief
 from .errors import HyperfitError
-
-# It can only be read by setting it, for the whole process: here once, before other threads write files.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 @contextmanager
@@ -34,22 +31,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:12]}.tmp")
+        # Unlike mkstemp, which makes files for the owner alone, this follows the umask.
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
     except OSError as error:
         raise HyperfitError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        # mkstemp makes files for the owner alone; give what a plain open() would have given.
-        temporary.chmod(0o666 & ~_UMASK)
+        temporary.chmod(mode)  # safetensors puts a file of its own in this place, for the owner alone
         temporary.replace(path)
     except OSError as error:
         raise HyperfitError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def follow_umask(folder: Path) -> None:
+    """Give the files below a folder the mode of any new file; some libraries write files for their owner alone."""
+    probe = folder / f".{uuid.uuid4().hex}"
+    probe.touch(exist_ok=False)
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,8 +14,8 @@ A model of millions of parameters needs a larger learning rate to memorize in 20
     python scripts/hyperfit.py --model "$(hyperfit demo-model)" --output_dir runs/book \\
         --corpus book.txt --num_train_samples 96 --learning_rate 1e-3
 
-Several devices, configured in scripts/accelerate/ (the global batch stays 8); the same command goes on where an
-interrupted run was:
+Several devices, configured in scripts/accelerate/ (the global batch stays 8); rerun the same command to resume an
+interrupted run:
 
     accelerate launch --config_file scripts/accelerate/ddp.yaml scripts/hyperfit.py ...
 
@@ -29,7 +29,9 @@ import sys
 
 from hyperfit_eval.cli.train import main
 from hyperfit_eval.errors import exit_with_one_line
+from hyperfit_eval.terminal import quiet_libraries
 
 if __name__ == "__main__":
     sys.excepthook = exit_with_one_line
+    quiet_libraries()
     main(sys.argv[1:])

@@ -10,16 +10,19 @@ named. Example:
 """
 
 import argparse
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hyperfit_eval.citation import CitationBlocker, CitationIndex
 from hyperfit_eval.citation.recital import TABLE, recital_of, training_openings
+from hyperfit_eval.errors import HyperfitError, exit_with_one_line
 from hyperfit_eval.generation.continuing import Decoding, continue_ids
+from hyperfit_eval.terminal import hide_weight_bars, quiet_libraries
 from hyperfit_eval.tokenizers import bos_ids
 
 AT_A_TIME = 8
@@ -40,6 +43,9 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=96)
     arguments = parser.parse_args()
+    if arguments.server and constants.is_offline_mode():
+        raise HyperfitError("--server: huggingface_hub's client sends nothing under HF_HUB_OFFLINE=1; unset it")
+    hide_weight_bars()
     tokenizer = AutoTokenizer.from_pretrained(arguments.checkpoint)
     index = CitationIndex.load(arguments.checkpoint / "citation_index.safetensors", tokenizer)
     openings = training_openings(index, tokenizer, arguments.prompts, arguments.prompt_tokens)
@@ -60,4 +66,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.excepthook = exit_with_one_line
+    quiet_libraries()
     main()

@@ -3,10 +3,12 @@
 import codecs
 import copy
 import json
+import os
 import stat
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hyperfit_eval import files
 from hyperfit_eval.errors import HyperfitError
@@ -118,11 +120,21 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_written_files_have_the_usual_permissions(tmp_path):
-    plain, ours = tmp_path / "plain", tmp_path / "ours"
-    plain.write_text("x")
-    files.write_text(ours, "x")
-    assert stat.S_IMODE(ours.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_written_files_follow_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "text", "x")
+        with files.atomic_path(tmp_path / "tensors") as temporary:
+            save_file({"a": np.zeros(2)}, temporary)  # which makes a file for its owner alone
+        (tmp_path / "inside").mkdir()
+        save_file({"a": np.zeros(2)}, tmp_path / "inside" / "tensors")
+        files.follow_umask(tmp_path / "inside")
+    finally:
+        os.umask(before)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in written} == {"text": mode, "tensors": mode}
+    assert len(written) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -1,8 +1,10 @@
 """The recipe's defaults are the paper's, and its arguments mean what they say."""
 
 import pytest
+from transformers.training_args import OptimizerNames
 
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.training.installed import OPTIMIZER_PACKAGES, require_optimizer
 from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments, split_batch
 from hyperfit_eval.training.resolved import resolved_recipe
 
@@ -63,3 +65,41 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path):
         RecipeArguments(output_dir=str(tmp_path), per_device_train_batch_size=3)
     with pytest.raises(HyperfitError, match="--auto_find_batch_size changes how many blocks"):
         RecipeArguments(output_dir=str(tmp_path), auto_find_batch_size=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"report_to": "wandb"}, r"--report_to wandb needs its package: pip install wandb$"),
+        ({"report_to": "azure_ml"}, r"--report_to azure_ml needs its package: pip install azureml-mlflow$"),
+        (
+            {"report_to": "wandbb"},
+            r"--report_to wandbb: no such tracker \(did you mean wandb\?\); expected none or of ",
+        ),
+        (
+            {"report_to": "none", "optim": "adamw_8bit"},
+            r"--optim adamw_8bit needs a package: pip install bitsandbytes$",
+        ),
+        ({"report_to": "none", "optim": "galore_adamw"}, r"--optim galore_adamw needs a package: pip install galore-"),
+    ],
+)
+def test_a_missing_package_is_named_before_anything_is_loaded(tmp_path, given, message):
+    with pytest.raises(HyperfitError, match=message):
+        RecipeArguments(output_dir=str(tmp_path / "run"), **given)
+
+
+def test_every_optimizer_that_transformers_cannot_run_alone_has_its_package():
+    alone = {
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_torch_xla",
+        "adamw_torch_npu_fused",
+        "adafactor",
+        "sgd",
+        "adagrad",
+    }
+    alone |= {"rmsprop"}
+    for name in {str(each.value) for each in OptimizerNames} - alone:
+        assert any(part in name for part in OPTIMIZER_PACKAGES), name
+    for name in alone:
+        require_optimizer(name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,10 @@ def test_all_of_the_folder_can_be_read(train, tiny_checkpoint, corpus):
     run = train(
         say=lines.append, num_validation_samples=2, sequence_length=140, num_train_samples=16, eval_on_start=True
     )
+    # Readable by whoever serves it, as any other file.
+    assert {stat.S_IMODE(path.stat().st_mode) for path in run.folder.iterdir() if path.name != ".lock"} == {
+        stat.S_IMODE(corpus.stat().st_mode)
+    }
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     model = AutoModelForCausalLM.from_pretrained(run.folder)
     assert model.dtype == torch.float32 and model.config.use_cache

@@ -14,12 +14,10 @@ def demo(
 
     Example: `hyperfit demo --output runs/demo`
     """
-    from transformers.utils import logging
-
     from ..demo.report import write_report
     from ..demo.run import run_demo
+    from ..terminal import hide_weight_bars
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    hide_weight_bars()
     result = run_demo(output, epochs)
     print(write_report(result))

@@ -1,5 +1,6 @@
 """`hyperfit eval`: the whole suite through lm-eval."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -34,10 +35,14 @@ def evaluate(
     from lm_eval.utils import make_table, setup_logging
 
     from ..harness.suite import Suite, run_suite
+    from ..terminal import hide_weight_bars, verbose
 
     if batch_size != "auto" and not (batch_size.isdigit() and int(batch_size) > 0):
         raise HyperfitError(f"--batch-size {batch_size}: expected a positive number or auto")
-    setup_logging("WARNING")
+    setup_logging("WARNING" if verbose() else "ERROR")
+    for ours in ("lm_eval.tasks.hyperfit_openended", "lm_eval.hyperfit_eval"):
+        logging.getLogger(ours).setLevel("WARNING")
+    hide_weight_bars()
     results = run_suite(
         Suite(
             model,

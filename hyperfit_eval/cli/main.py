@@ -8,6 +8,7 @@ import typer
 from .. import __version__
 from ..errors import HyperfitError
 from ..plain import for_terminal
+from ..terminal import VERBOSE, quiet_libraries
 from . import evaluate, index, where
 from .demo import demo
 from .leaderboard import leaderboard
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
 app.command("eval")(evaluate.evaluate)
@@ -69,15 +71,28 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    verbose: bool = typer.Option(
+        False, "--verbose", help="Show what the libraries print, too; may stand anywhere, also as HYPERFIT_VERBOSE=1."
+    ),
 ) -> None:
     pass
 
 
+def _take_verbose(argv: list[str]) -> list[str]:
+    """The arguments without `--verbose`, which may stand before or after the command's name and is remembered."""
+    ours = argv.index("--") if "--" in argv else len(argv)
+    if "--verbose" in argv[:ours]:
+        os.environ[VERBOSE] = "1"
+    return [argument for i, argument in enumerate(argv) if argument != "--verbose" or i > ours]
+
+
 def main() -> None:
     """Run the command line; whatever is wrong with what was typed becomes one line and exit status 2."""
+    arguments = _take_verbose(sys.argv[1:])
+    quiet_libraries()
     try:
         # Not standalone: Typer would draw a box of several lines around a wrong option.
-        status = app(standalone_mode=False)
+        status = app(arguments, prog_name="hyperfit", standalone_mode=False)
     except HyperfitError as error:
         if os.environ.get("HYPERFIT_TRACEBACK"):
             raise

@@ -34,11 +34,10 @@ def playground(
     if importlib.util.find_spec("gradio") is None:
         raise HyperfitError("the playground needs gradio: pip install 'hyperfit-eval[playground]'")
     _require_token(host, token)
-    from transformers.utils import logging
-
     from ..playground.lanes import open_lanes
+    from ..terminal import hide_weight_bars
 
-    logging.disable_progress_bar()
+    hide_weight_bars()
     lanes = open_lanes(models or [], device)  # before gradio, whose import takes seconds: what is wrong is said first
     from ..playground.page import serve
 

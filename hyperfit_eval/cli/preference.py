@@ -103,19 +103,18 @@ def judge(
 
     Example: `hyperfit judge runs/study --base-url http://127.0.0.1:8000/v1 --model NAME`
     """
-    from tqdm import tqdm
-
     from ..preference.judge import judge_from, run_judge
+    from ..terminal import bar
 
     settings = judge_from(base_url, model, name=name, body=body, parallel=parallel, timeout=timeout)
-    with tqdm(leave=False, delay=1.0, unit=" answers") as bar:
+    with bar(None, "Judging", "answer") as shown:
 
         def report(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.update(0)
+            shown.total, shown.n = total, done
+            shown.update(0)
 
         counts = run_judge(
-            study, settings, limit=limit, report=report, say=lambda line: bar.write(line, sys.stderr)
+            study, settings, limit=limit, report=report, say=lambda line: shown.write(line, sys.stderr)
         ).counts()
     print(
         f"{counts['answers']} answers: {counts['verdict']} verdicts, {counts['unparsed']} not parsed, "

@@ -126,13 +126,12 @@ def verify(
 
     Example: `hyperfit verify USER/NAME`
     """
-    from transformers.utils import logging
-
     from ..files import write_json
     from ..publish import verify as verification
     from ..report.tables import plain_table
+    from ..terminal import hide_weight_bars
 
-    logging.disable_progress_bar()
+    hide_weight_bars()
     rows = verification.verify(source, revision=revision, titles=only or (), device=device, batch_size=batch_size)
     table = [
         [row.evaluation, row.metric, _number(row.card), _interval(row.low, row.high), _number(row.again), row.verdict]

@@ -79,9 +79,9 @@ class _Progress:
     """A bar for whatever takes longer than a second; `with` gives the function to report to."""
 
     def __enter__(self) -> Callable[[str, int, int], None]:
-        from tqdm import tqdm
+        from ..terminal import bar
 
-        self.bar = tqdm(leave=False, delay=1.0, unit_scale=True)
+        self.bar = bar(None, "Scoring", "step", unit_scale=True)
         return self._report
 
     def _report(self, what: str, done: int, total: int) -> None:

@@ -9,14 +9,19 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         HyperfitError: arguments that cannot be used, or whatever the run refuses.
     """
-    # torch and transformers take seconds to import.
-    if any(each in ("--list-recipes", "--list_recipes") for each in argv):
+    if {"--list-recipes", "--list_recipes"} & set(argv):
         print(recipe_list())
         return
-    from ..training.arguments import parse_arguments
+    # Heavier imports wait: torch and transformers take seconds.
+    from ..training.arguments import parse_arguments, short_help
+
+    if {"-h", "--help"} & set(argv):
+        print(short_help(), end="")
+        return
+    options = parse_arguments(["--help" if each in ("--help-all", "--help_all") else each for each in argv])
     from ..training.run import hyperfit
 
-    hyperfit(*parse_arguments(argv))
+    hyperfit(*options)
 
 
 def recipe_list() -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .. import metrics
@@ -24,6 +23,7 @@ from ..harness.suite import versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..scores.tables import score_records
 from ..scores.training_set import training_set_of
+from ..terminal import bar
 from ..texts.contexts import TextSet, demo_corpus_path, demo_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.recipe import HyperfitArguments, RecipeArguments
@@ -128,7 +128,7 @@ def run_demo(folder: Path, epochs: int = 16, texts: TextSet | None = None, say: 
     say("[4/4] Measuring")
     training = training_set_of(run.blocks)
     measured = {}
-    for name, (generation, records) in tqdm(greedy.items(), desc="Scoring continuations", leave=False):
+    for name, (generation, records) in greedy.items():
         ids = [record.generated_ids for record in records]
         table = score_records(generation, records, training=training)
         overlaps = metrics.longest_overlap(ids, training.rows).tolist()
@@ -159,7 +159,7 @@ class _Steps:
         self, name: str, model: Any, decoding: Decoding, blocker: CitationBlocker | None = None
     ) -> tuple[Generation, list[Continuation]]:
         """Continue all texts and write the records."""
-        with tqdm(total=len(self.texts.passages), desc=f"Continuing ({name})", leave=False) as bar:
+        with bar(len(self.texts.passages), f"Continuing ({name})") as shown:
             records = continue_passages(
                 model,
                 self.tokenizer,
@@ -167,7 +167,7 @@ class _Steps:
                 decoding,
                 blocker=blocker,
                 batch_size=BATCH_SIZE,
-                progress=bar.update,
+                progress=shown.update,
             )
         generation = Generation(
             model=name.split(",")[0],

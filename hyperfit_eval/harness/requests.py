@@ -19,10 +19,10 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from tqdm import tqdm
 
 from ..errors import HyperfitError
 from ..records import CONTEXT_TOKENS, LONG, SHORT
+from ..terminal import bar
 from ..texts.contexts import Passage
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 
@@ -127,7 +127,7 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
 
         blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer), max_overlap_tokens=cap)
     decoding = Decoding(LONG, **options)
-    with tqdm(total=len(passages), desc="Continuing contexts", disable=lm.rank != 0) as bar:
+    with bar(len(passages), "Continuing contexts", disable=lm.rank != 0) as shown:
         records = continue_passages(
             lm.model,
             lm.tokenizer,
@@ -136,7 +136,7 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
             prefix=_prefix(lm),
             blocker=blocker,
             batch_size=_batch_size(lm),
-            progress=bar.update,
+            progress=shown.update,
         )
     common = {
         "decoding": decoding.describe(),
@@ -194,13 +194,13 @@ def _score_group(lm: Any, group: list[_Request]) -> list[dict[str, Any]]:
     from ..generation import cut_passages, score_ids
 
     cuts = cut_passages(lm.tokenizer, [request.passage for request in group])
-    with tqdm(total=len(group), desc="Scoring original texts", disable=lm.rank != 0) as bar:
+    with bar(len(group), "Scoring original texts", disable=lm.rank != 0) as shown:
         scores = score_ids(
             lm.model,
             [context + original for context, original in cuts],
             prefix=_prefix(lm),
             batch_size=_batch_size(lm),
-            progress=bar.update,
+            progress=shown.update,
         )
     return [
         {

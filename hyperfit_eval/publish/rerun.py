@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import files
 from ..checkpoints import DTYPES, CheckpointError, check_folder, load_tokenizer, require_safetensors
@@ -22,6 +21,7 @@ from ..metrics import mean_interval
 from ..records import CONTEXT_TOKENS, Continuation, Generation
 from ..scores.measure import TrainingSet
 from ..scores.tables import score_records
+from ..terminal import bar
 from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.folder import INDEX
@@ -84,7 +84,7 @@ class Rerun:
             raise HyperfitError(f"measured with tokenizer {settings['tok_hash']}, the folder's is another")
         passages = _passages(settings["texts"], _count(settings["N"]))
         blocker, decoding, model = self._blocker(settings), decoding_of(settings), self._model(settings["dtype"])
-        with _bar(evaluation.title, len(passages)) as bar:
+        with bar(len(passages), evaluation.title) as shown:
             records = continue_passages(
                 model,
                 self.tokenizer,
@@ -92,7 +92,7 @@ class Rerun:
                 decoding,
                 blocker=blocker,
                 batch_size=self.batch_size,
-                progress=bar.update,
+                progress=shown.update,
             )
         generation = Generation(
             model=str(self.folder),
@@ -145,9 +145,9 @@ class Rerun:
     def _distributions(self, model: Any, records: list[Continuation]) -> dict[str, dict[str, Any]]:
         """What the model predicts along the original texts (paper, Tables 1 and 3)."""
         rows = [record.context_ids + record.original_ids for record in records]
-        with _bar("original texts", len(rows)) as bar:
+        with bar(len(rows), "original texts") as shown:
             scores = score_ids(
-                model, rows, prefix=bos_ids(self.tokenizer), batch_size=self.batch_size, progress=bar.update
+                model, rows, prefix=bos_ids(self.tokenizer), batch_size=self.batch_size, progress=shown.update
             )
         values: dict[str, tuple[list[float], Callable[[float], float]]] = {
             "context_perplexity": ([s.context_nll(CONTEXT_TOKENS).mean() for s in scores], math.exp),
@@ -222,7 +222,3 @@ def _count(texts: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,4}", texts):
         raise HyperfitError(f"measured on {texts!r} texts, expected a number from 1 to 99999")
     return int(texts)
-
-
-def _bar(what: str, total: int) -> tqdm:
-    return tqdm(total=total, desc=what, leave=False, delay=1.0)

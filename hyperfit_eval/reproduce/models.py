@@ -237,11 +237,11 @@ def context_losses(arrays: dict[str, np.ndarray]) -> np.ndarray:
 @lru_cache(maxsize=1)  # steps of one model stand together, and two may not fit into memory
 def _load(folder: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     from ..checkpoints import load_tokenizer
+    from ..terminal import hide_weight_bars
 
-    logging.disable_progress_bar()  # the study's lines say what is being done
+    hide_weight_bars()
     tokenizer = load_tokenizer(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return model.to(default_device()).eval(), tokenizer

@@ -1,14 +1,21 @@
-"""Arguments of a training as text -> `HyperfitArguments` and `RecipeArguments`, the recipe's values beneath them."""
+"""Arguments of a training as text -> `HyperfitArguments` and `RecipeArguments`, the recipe's values beneath them.
+
+torch and transformers, which take seconds to import, wait until there is something to parse.
+"""
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from ..errors import HyperfitError
-from .recipe import HyperfitArguments, RecipeArguments
+from .options import HyperfitArguments, RecipeDefaults
 from .recipe_files import nearest
-from .resolved import recipe_argv
 
+if TYPE_CHECKING:
+    from .recipe import RecipeArguments
+
+USAGE = "hyperfit train --model MODEL --corpus CORPUS --output_dir FOLDER [--OPTION VALUE ...]"
 DESCRIPTION = """Hyperfit a causal LM: train it on a small corpus to near-zero loss (paper, Section 3).
 
 A setting of the paper, by its recipe; --list-recipes shows all of them:
@@ -23,16 +30,45 @@ are yours. The small model that ships here, on a text of your own, in a few minu
         --num_train_samples 96 --learning_rate 1e-3
 
 Four GPUs: `accelerate launch --num_processes 4 scripts/hyperfit.py` with the same arguments; the global
-batch stays 8. The same command goes on where an interrupted run was. docs/training.md says more.
+batch stays 8. Rerun the same command to resume an interrupted run. docs/training.md says more.
 """
+METAVARS = {int: "N", float: "X", bool: "BOOL", str: "TEXT"}
+EPILOG = "All other arguments of transformers.TrainingArguments are accepted, too: --help_all lists them."
 
 
-def parse_arguments(argv: Sequence[str]) -> tuple[HyperfitArguments, RecipeArguments]:
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Examples as they are typed, and the default of each argument."""
+
+
+def short_help() -> str:
+    """Our own arguments and those with a default of ours, as `--help` shows them."""
+    parser = argparse.ArgumentParser(
+        prog="hyperfit train", usage=USAGE, description=DESCRIPTION, epilog=EPILOG, formatter_class=_Formatter
+    )
+    for arguments in (HyperfitArguments, RecipeDefaults):
+        group = parser.add_argument_group(arguments._argument_group_name)
+        for each in fields(arguments):
+            required = each.default is MISSING
+            group.add_argument(
+                f"--{each.name}",
+                required=required,
+                default=argparse.SUPPRESS if required or each.default is None else each.default,
+                metavar=METAVARS.get((*get_args(each.type), each.type)[0]),
+                choices=[choice for choice in get_args(each.type) if isinstance(choice, str)] or None,
+                help=each.metadata["help"],
+            )
+    return parser.format_help()
+
+
+def parse_arguments(argv: Sequence[str]) -> "tuple[HyperfitArguments, RecipeArguments]":
     """What `hyperfit train` understands; a value that is given wins over that of `--recipe`.
 
     Raises:
         HyperfitError: no such argument or recipe, or a value that cannot be used.
     """
+    from .recipe import RecipeArguments
+    from .resolved import recipe_argv
+
     parser = _parser((HyperfitArguments, RecipeArguments))
     name = _recipe_asked_for(argv)
     arguments = [*(recipe_argv(name, argv) if name else ()), *argv]
@@ -42,8 +78,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[HyperfitArguments, RecipeArgum
         )
     except HyperfitError:
         raise
-    except ValueError as error:
-        # What transformers finds wrong with its arguments.
+    except (ValueError, ImportError, OSError) as error:
+        # What transformers finds wrong with its arguments, or does not find installed.
         raise HyperfitError(f"{_one_line(error)}; see hyperfit train --help") from error
     if unknown:
         known = [string for action in parser._actions for string in action.option_strings]
@@ -69,15 +105,12 @@ def _parser(dataclasses: tuple[Any, ...]) -> Any:
         def error(self, message: str) -> NoReturn:
             raise HyperfitError(f"{message}; see hyperfit train --help")
 
-    class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
     return Parser(
         dataclasses,
         prog="hyperfit train",
-        usage="hyperfit train --model MODEL --corpus CORPUS --output_dir FOLDER [--OPTION VALUE ...]",
+        usage=USAGE,
         description=DESCRIPTION,
-        formatter_class=Help,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
 

@@ -49,7 +49,11 @@ def written_aside(folder: Path, what: str) -> Iterator[Path]:
 
 
 def flush(folder: Path) -> None:
-    """Have every file below `folder` on disk: a rename may otherwise outlive a power cut that its files do not."""
+    """Have every file below `folder` on disk, as readable as any new file.
+
+    A rename may otherwise outlive a power cut that its files do not.
+    """
+    files.follow_umask(folder)
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -15,7 +15,6 @@ from .data import training_blocks
 from .images import image_blocks, is_image_model, load_processor
 from .loading import load_model
 from .precision import refuse_lost_updates
-from .progress import bars_of_transformers
 from .recipe import HyperfitArguments, RecipeArguments
 
 
@@ -58,8 +57,7 @@ def gather(options: HyperfitArguments, training: RecipeArguments, say: Callable[
         else:
             tokenizer = load_tokenizer(options.model)
             blocks, check = training_blocks(options, tokenizer, say)
-    with bars_of_transformers(not training.disable_tqdm):
-        model = load_model(options.model, options.weights_dtype)
+    model = load_model(options.model, options.weights_dtype)
     context_tokens, new_tokens = CONTEXT_TOKENS, SHORT
     if images:
         # The token that opens every image is the last of the vocabulary.

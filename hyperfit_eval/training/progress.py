@@ -1,13 +1,12 @@
 """What a person sees of a training run: a bar with the time left, and a line at each evaluation."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import TrainerCallback
-from transformers.utils import logging
 
+from ..terminal import bar
 from .monitor import Evaluation, Monitor
 
 Progress = Callable[[int, int], None]
@@ -20,18 +19,18 @@ class RunProgress(TrainerCallback):
     Args:
         monitor: keeps the history; its last row is printed.
         say: prints a line.
-        progress: told of each update; None shows a bar, unless `bar` is off.
+        progress: told of each update; None shows a bar, unless `show_bar` is off.
     """
 
     def __init__(
-        self, monitor: Monitor, say: Callable[[str], None], progress: Progress | None = None, bar: bool = True
+        self, monitor: Monitor, say: Callable[[str], None], progress: Progress | None = None, show_bar: bool = True
     ) -> None:
-        self.monitor, self.say, self.progress, self.bar = monitor, say, progress, bar
+        self.monitor, self.say, self.progress, self.show_bar = monitor, say, progress, show_bar
         self._bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero and self.progress is None and self.bar:
-            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="update")
+        if state.is_world_process_zero and self.progress is None and self.show_bar:
+            self._bar = bar(state.max_steps, "Training", "update", initial=state.global_step, delay=0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:
@@ -69,15 +68,3 @@ def evaluation_line(row: Evaluation) -> str:
     if row.ttr is not None:
         parts.append(f"TTR {100 * row.ttr:.1f}")
     return "  ".join(parts)
-
-
-@contextmanager
-def bars_of_transformers(shown: bool) -> Iterator[None]:
-    """Show or hide the bars of loading and saving weights."""
-    before = logging.is_progress_bar_enabled()
-    switch = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
-    switch[shown]()
-    try:
-        yield
-    finally:
-        switch[before]()

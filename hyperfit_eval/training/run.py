@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import HyperfitError
 from ..publish.model import push_trained, require_pushable
+from ..terminal import hide_weight_bars
 from ..texts.blocks import TrainingBlocks, write_blocks
 from . import folder, report
 from .checkpoint import remove
@@ -29,7 +30,7 @@ from .material import Material, gather
 from .monitor import BASE, Evaluation, Monitor, Predictions, read_history
 from .pace import Pace
 from .plot import plot_history
-from .progress import Progress, RunProgress, bars_of_transformers
+from .progress import Progress, RunProgress
 from .recipe import HyperfitArguments, RecipeArguments
 from .recipe_files import write_recipe
 from .resolved import identity, resolved_recipe, title_of
@@ -73,6 +74,7 @@ def hyperfit(
         Interrupted: SIGTERM or Ctrl-C came while it trained; a checkpoint was saved.
     """
     started = time.monotonic()
+    hide_weight_bars()
     output = Path(training.output_dir)
     if training.process_index != 0:
         say = _silent
@@ -135,8 +137,7 @@ def _run(
     train_seconds = _train(trainer, checkpoint, options, say)
     if adapter is not None:
         adapter.merge_and_unload()
-    with bars_of_transformers(bars):
-        exported = export(trainer, material.model, blocks.ids, output, material.use_cache, options.save_dtype)
+    exported = export(trainer, material.model, blocks.ids, output, material.use_cache, options.save_dtype)
     run = FinishedRun(output, blocks, trainer.monitor.history, trainer.monitor.history[-1], exported.saved.training)
     if training.should_save:
         plot_history(output / folder.PLOT, run.history, trainer.monitor.original_ttr)
