@@ -1,6 +1,10 @@
 """`hyperfit train`, and scripts/hyperfit.py: arguments in, one run out."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..training.recipe import HyperfitArguments, RecipeArguments
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,10 +22,27 @@ def main(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         print(short_help(), end="")
         return
-    options = parse_arguments(["--help" if each in ("--help-all", "--help_all") else each for each in argv])
+    parsed = parse_arguments(["--help" if each in ("--help-all", "--help_all") else each for each in argv])
     from ..training.run import hyperfit
 
-    hyperfit(*options)
+    if parsed[1].push_to_hub:
+        _train_and_push(*parsed)
+    else:
+        hyperfit(*parsed)
+
+
+def _train_and_push(options: "HyperfitArguments", training: "RecipeArguments") -> None:
+    """What cannot be published is refused before training, which may take hours."""
+    from ..publish.model import push_trained, require_pushable
+    from ..training.run import hyperfit, withhold_token
+
+    withhold_token(training)
+    repo, private, revision = training.hub_model_id, bool(training.hub_private_repo), training.hub_revision
+    require_pushable(options.model, repo, private, revision)
+    training.push_to_hub = False
+    run = hyperfit(options, training)
+    if training.process_index == 0:
+        push_trained(run.folder, str(repo), private, revision)
 
 
 def recipe_list() -> str:

@@ -15,7 +15,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import HyperfitError
-from ..publish.model import push_trained, require_pushable
 from ..terminal import hide_weight_bars
 from ..texts.blocks import TrainingBlocks, write_blocks
 from . import folder, report
@@ -78,24 +77,24 @@ def hyperfit(
     output = Path(training.output_dir)
     if training.process_index != 0:
         say = _silent
-    if training.hub_token is not None:
-        # Trainer pickles its arguments beside each checkpoint; there a token has no place.
-        os.environ["HF_TOKEN"], training.hub_token = training.hub_token, None
-    publish = training.push_to_hub
-    if publish:
-        # Before training: what cannot be published should not cost hours.
-        require_pushable(options.model, training.hub_model_id, bool(training.hub_private_repo), training.hub_revision)
+    withhold_token(training)
+    if training.push_to_hub:
         # Trainer would upload by itself, trainer state and the blocks' text included.
-        training.push_to_hub = False
+        raise HyperfitError(
+            "push_to_hub: training does not publish; use `hyperfit push` after it"
+        )
     resume = training.resume_from_checkpoint
     folder.refuse_output_dir(output, options.model, options.overwrite_output_dir, resume is not None)
     material = gather(options, training, say)
     # Several processes share the folder; the first keeps other runs out.
     with folder.locked(output) if training.process_index == 0 else nullcontext():
-        run = _run(material, options, training, started, progress, say)
-    if publish and training.process_index == 0:
-        push_trained(output, str(training.hub_model_id), bool(training.hub_private_repo), training.hub_revision, say)
-    return run
+        return _run(material, options, training, started, progress, say)
+
+
+def withhold_token(training: RecipeArguments) -> None:
+    """Move a token into the environment: Trainer pickles its arguments beside each checkpoint."""
+    if training.hub_token is not None:
+        os.environ["HF_TOKEN"], training.hub_token = training.hub_token, None
 
 
 def _run(
