@@ -14,9 +14,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from hyperfit_eval import metrics
+from hyperfit_eval.checkpoint_files import find_checkpoint_file
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.generation import continue_passages
-from hyperfit_eval.harness import checkpoint
 from hyperfit_eval.harness.location import tasks_dir
 from hyperfit_eval.texts.contexts import demo_texts
 
@@ -175,8 +175,8 @@ def test_unknown_texts_and_missing_files_are_refused(hf):
 
 def test_a_hub_model_has_no_files_beside_it_offline(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert checkpoint.find_checkpoint_file("nobody/nothing", "citation_index.safetensors") is None
-    assert checkpoint.find_checkpoint_file(None, "citation_index.safetensors") is None
+    assert find_checkpoint_file("nobody/nothing", "citation_index.safetensors") is None
+    assert find_checkpoint_file(None, "citation_index.safetensors") is None
 
 
 def test_two_processes_give_the_numbers_of_one(results, tiny_checkpoint, tmp_path):

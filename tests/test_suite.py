@@ -6,7 +6,8 @@ import pytest
 
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.harness.stderr import f1_stderr
-from hyperfit_eval.harness.suite import Suite, default_device, run_suite
+from hyperfit_eval.harness.suite import Suite, run_suite
+from hyperfit_eval.machine import default_device
 from hyperfit_eval.records import read_continuations
 from hyperfit_eval.scores import score_records
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..checkpoint_files import INDEX_FILE
 from ..errors import HyperfitError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ Tokenizer = Annotated[
 def build(
     source: Annotated[str, typer.Argument(help="Training blocks, a .txt or .jsonl file, or a Hub dataset id.")],
     tokenizer: Tokenizer = None,
-    output: Annotated[Path, typer.Option(help="Where to write the index.")] = Path("citation_index.safetensors"),
+    output: Annotated[Path, typer.Option(help="Where to write the index.")] = Path(INDEX_FILE),
     ngram: Annotated[int, typer.Option(help="Tokens that must match before a continuation is blocked.")] = 5,
 ) -> None:
     """Index the texts that a model was hyperfitted on.

@@ -118,8 +118,8 @@ def _refuse_foreign_options(context: typer.Context, engine: Engine) -> None:
 def _vllm(model: str | None, index: Path | None, context: typer.Context) -> None:
     from hyperfit_server.vllm_launch import main
 
+    from ..checkpoint_files import INDEX_FILE, find_checkpoint_file
     from ..demo.location import demo_model_dir
-    from ..harness.checkpoint import INDEX_FILE, find_checkpoint_file
 
     options = context.params
     source = model or str(demo_model_dir())

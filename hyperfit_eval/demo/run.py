@@ -16,10 +16,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .. import metrics
+from ..checkpoint_files import INDEX_FILE
 from ..citation import CitationBlocker, CitationIndex
 from ..files import write_json
 from ..generation import Decoding, TextScore, continue_passages, describe_blocker, score_ids
-from ..harness.suite import versions
+from ..machine import versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..scores.tables import score_records
 from ..scores.training_set import training_set_of
@@ -121,7 +122,7 @@ def run_demo(folder: Path, epochs: int = 16, texts: TextSet | None = None, say: 
 
     say("[3/4] The hyperfitted model continues the same texts, without and with citation blocking")
     hyperfitted = _load(str(run.folder))
-    index = CitationIndex.load(run.folder / "citation_index.safetensors", tokenizer=tokenizer)
+    index = CitationIndex.load(run.folder / INDEX_FILE, tokenizer=tokenizer)
     greedy[HYPERFITTED] = steps.continued(HYPERFITTED, hyperfitted, Decoding())
     greedy[BLOCKED] = steps.continued(BLOCKED, hyperfitted, Decoding(), CitationBlocker(index))
 

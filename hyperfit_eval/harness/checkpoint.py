@@ -1,16 +1,11 @@
-"""Files that stand beside a model's weights, in a folder or a Hub repository."""
+"""The file that an option of a task names, or the checkpoint's own."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_files import find_checkpoint_file
 from ..errors import HyperfitError
-
-INDEX_FILE = "citation_index.safetensors"
-BLOCKS_FILE = "training_blocks.jsonl"
-
-logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
 
 
 def checkpoint_file(options: Mapping[str, Any], setting: str, name: str) -> Path | None:
@@ -27,23 +22,3 @@ def checkpoint_file(options: Mapping[str, Any], setting: str, name: str) -> Path
             raise HyperfitError(f"{setting} {given}: no such file")
         return Path(given)
     return find_checkpoint_file(options.get("pretrained"), name, options.get("revision"))
-
-
-def find_checkpoint_file(model: Any, name: str, revision: str | None = None) -> Path | None:
-    """`name` in a checkpoint, a local folder or a Hub repository; None where it is not there."""
-    if not isinstance(model, str):
-        return None
-    if Path(model).is_dir():
-        path = Path(model) / name
-        return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except (EntryNotFoundError, RepositoryNotFoundError, HFValidationError):
-        # Offline this is also the answer for a file that was never downloaded.
-        logger.info("%s has no %s that can be seen from here", model, name)
-        return None
-    except HfHubHTTPError as error:
-        raise HyperfitError(f"{model}: whether it has {name} cannot be asked ({error}); try again later") from error

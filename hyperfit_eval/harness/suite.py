@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import HyperfitError
 from ..files import write_text
+from ..machine import default_device, versions
 from ..records import write_continuations
 from .stderr import f1_stderr, mcc_stderr
 
@@ -111,18 +112,3 @@ def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[
     generation = replace(generation_of(rows[0], fingerprint, suite.model), versions=versions())
     records = [continuation_of(row) for row in sorted(rows, key=lambda row: row["id"])]
     write_continuations(suite.output / f"continuations_{task}_{stamp}.jsonl", generation, records)
-
-
-def default_device() -> str:
-    """The accelerator at hand, or the CPU; lm-eval, asked from Python, would take CUDA for granted."""
-    import torch
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return device.type if device is not None else "cpu"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("hyperfit-eval", "lm-eval", "torch", "transformers", "datasets")}

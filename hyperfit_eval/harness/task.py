@@ -10,10 +10,11 @@ import datasets
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..errors import HyperfitError, exit_with_one_line
 from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
-from .checkpoint import BLOCKS_FILE, INDEX_FILE, checkpoint_file
+from .checkpoint import checkpoint_file
 from .requests import ContinueSettings, continue_request, score_request
 
 logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_files import INDEX_FILE, find_checkpoint_file
 from ..citation import CitationIndex
 from ..demo.location import demo_model_dir
 from ..errors import HyperfitError
-from ..harness.checkpoint import INDEX_FILE, find_checkpoint_file
 from ..serving.engine import TransformersEngine
 from ..serving.loading import load_engine
 from ..serving.requests import Finished, Request, Sampling

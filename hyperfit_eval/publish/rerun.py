@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..checkpoint_files import INDEX_FILE
 from ..checkpoints import DTYPES, CheckpointError, check_folder, load_tokenizer, require_safetensors
 from ..citation import CitationBlocker, CitationIndex
 from ..documents import Value
 from ..errors import HyperfitError
 from ..generation import Decoding, continue_passages, describe_blocker, score_ids
-from ..harness.suite import Suite, default_device, run_suite
+from ..harness.suite import Suite, run_suite
+from ..machine import default_device
 from ..metrics import mean_interval
 from ..records import CONTEXT_TOKENS, Continuation, Generation
 from ..scores.measure import TrainingSet
@@ -24,7 +26,6 @@ from ..scores.tables import score_records
 from ..terminal import bar
 from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
-from ..training.folder import INDEX
 from ..training.loading import load_model
 from .harness_results import of_harness
 from .results import Evaluation, open_ended
@@ -60,9 +61,9 @@ class Rerun:
     @cached_property
     def index(self) -> CitationIndex:
         """The citation index, which holds the training blocks too."""
-        path = self.folder / INDEX
+        path = self.folder / INDEX_FILE
         if not path.exists():
-            raise HyperfitError(f"no {INDEX} was published")
+            raise HyperfitError(f"no {INDEX_FILE} was published")
         try:
             return CitationIndex.load(path, self.tokenizer)
         except HyperfitError as error:
@@ -71,7 +72,7 @@ class Rerun:
     @cached_property
     def training(self) -> TrainingSet | None:
         """The training blocks as the index holds them, in order."""
-        if not (self.folder / INDEX).exists():
+        if not (self.folder / INDEX_FILE).exists():
             return None
         rows = [row.astype(np.int64) for row in self.index.sequences()]
         texts = [self.tokenizer.decode(row.tolist(), clean_up_tokenization_spaces=False) for row in rows]

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from .. import files
+from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..checkpoints import WEIGHTS_INDEX
 from ..citation import CitationIndex
 from ..documents import Value, parse_yaml, read_document, read_regular, regular_size
@@ -29,7 +30,7 @@ COPIED = (
     "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "vocab.txt", "merges.txt", "*.model", "preprocessor_config.json",
-    run_folder.INDEX, run_folder.HISTORY, run_folder.PLOT,
+    INDEX_FILE, run_folder.HISTORY, run_folder.PLOT,
 )  # fmt: skip
 """What of a run's folder is published as it is. Nothing else is: no optimizer, trainer state, arguments or logs."""
 
@@ -70,7 +71,7 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     """
     document = _finished(push.run)
     _require_licence_for_blocks(push)
-    blocks = read_blocks(push.run / run_folder.BLOCKS)
+    blocks = read_blocks(push.run / BLOCKS_FILE)
     model = Value(document, run_folder.RUN)["model"].text()
     local = {name for name in (model, blocks.corpus) if not privacy.is_hub_id(name)}
     base = card.base_of(model, push.base_model, push.license)
@@ -92,7 +93,7 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     run_folder.write_run(folder, {name: clean[name] for name in clean if name not in ("format", "version")})
     _write_fingerprints(folder / FINGERPRINTS, blocks)
     if push.include_blocks:
-        write_blocks(folder / run_folder.BLOCKS, blocks)
+        write_blocks(folder / BLOCKS_FILE, blocks)
     if evaluations:
         write_results(folder / FILE, evaluations)
     files.write_text(folder / CARD, card.render(push, facts, base, dataset, evaluations))
@@ -118,8 +119,8 @@ def check(folder: Path, tokenizer: str) -> None:
             f"the folder's tokenizer is {tokenizer_fingerprint(loaded)}, the run was trained with {tokenizer}; restore "
             "its files"
         )
-    if (folder / run_folder.INDEX).exists():
-        CitationIndex.load(folder / run_folder.INDEX, loaded)
+    if (folder / INDEX_FILE).exists():
+        CitationIndex.load(folder / INDEX_FILE, loaded)
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -148,11 +149,11 @@ def _copy(push: Push, folder: Path, copy: Callable[[Path, Path], Any]) -> None:
     for path in wanted:
         _require_own(push.run, path)
     names = {path.name for path in wanted}
-    missing = [name for name in ("config.json", "generation_config.json", run_folder.INDEX) if name not in names]
+    missing = [name for name in ("config.json", "generation_config.json", INDEX_FILE) if name not in names]
     if missing:
         raise HyperfitError(f"{push.run}: no {missing[0]}; is it the whole --output_dir of `hyperfit train`?")
     for path in wanted:
-        if path.name != run_folder.INDEX or push.include_index:
+        if path.name != INDEX_FILE or push.include_index:
             copy(path, folder / path.name)
 
 
@@ -194,7 +195,7 @@ def _check_weights(folder: Path) -> None:
     """Open every weights file, and find every tensor that the index of a sharded checkpoint names."""
     from safetensors import SafetensorError, safe_open
 
-    shards = sorted(path for path in folder.glob("*.safetensors") if path.name != run_folder.INDEX)
+    shards = sorted(path for path in folder.glob("*.safetensors") if path.name != INDEX_FILE)
     if not shards:
         raise HyperfitError(f"{folder}: no model.safetensors; is the run's checkpoint whole?")
     there: dict[str, set[str]] = {}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..checkpoint_files import BLOCKS_FILE
 from ..metrics import mean_interval, share_interval
 from ..scores.signature import prediction_signature, signature
 from ..scores.tables import score_records
 from ..scores.training_set import read_training_set
-from ..training.folder import BLOCKS
 from .models import Model, context_losses, read_continuations, read_predictions
 from .setting import StudySetting
 from .steps import Step, StepContext
@@ -27,7 +27,7 @@ def metrics_step(step: Step, training: Model) -> Step:
 
     def make(context: StepContext) -> None:
         generation, records = read_continuations(context, step)
-        training_set = read_training_set(training.checkpoint(context) / BLOCKS)
+        training_set = read_training_set(training.checkpoint(context) / BLOCKS_FILE)
         tables = score_records(generation, records, training=training_set)
         files.write_json(context.folder / FILE, KIND, VERSION, {"tables": tables})
 

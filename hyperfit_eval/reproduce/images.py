@@ -10,7 +10,7 @@ import numpy as np
 from ..checkpoints import load_config
 from ..errors import HyperfitError
 from ..generation import Decoding, continue_ids
-from ..harness.suite import default_device
+from ..machine import default_device
 from ..training.images import is_image_model, load_processor, pixel_tokens, unseen_images
 from ..training.loading import load_model
 from ..training.recipe_files import read_recipe

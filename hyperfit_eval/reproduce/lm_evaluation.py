@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..harness.suite import default_device, versions
+from ..machine import default_device, versions
 from ..scores.measure import NORMAL_95
 from ..tokenizers import plain_ids
 from .models import Model

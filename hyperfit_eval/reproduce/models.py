@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from .. import records
+from ..checkpoint_files import INDEX_FILE
 from ..citation import CitationBlocker, CitationIndex
 from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
-from ..harness.suite import default_device, versions
+from ..machine import default_device, versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..texts.contexts import TextSet, write_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
-from ..training.folder import FINISHED, INDEX, RUN, read_run
+from ..training.folder import FINISHED, RUN, read_run
 from ..training.recipe_files import read_recipe
 from .setting import StudySetting, content_fingerprint, fingerprint_of
 from .steps import Step, StepContext
@@ -150,7 +151,9 @@ def continuation_step(
     def make(context: StepContext) -> None:
         loaded, tokenizer = model.load(context)
         chosen = decoding(context) if callable(decoding) else decoding
-        blocker = CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX, tokenizer)) if blocked else None
+        blocker = (
+            CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX_FILE, tokenizer)) if blocked else None
+        )
         continuations = continue_passages(
             loaded, tokenizer, texts.passages, chosen, blocker=blocker, batch_size=setting.batch_size
         )

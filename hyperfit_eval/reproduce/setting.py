@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_files import INDEX_FILE
 from ..demo.location import demo_model_dir
 from ..errors import HyperfitError
 from ..files import fingerprint
-from ..harness.suite import default_device
+from ..machine import default_device
 from ..texts.contexts import TextSet, demo_corpus_path, demo_texts, further_texts, select_texts
 
 SAMPLED_BYTES = 1 << 20
@@ -163,7 +164,7 @@ def weights_fingerprint(folder: Path) -> str:
         HyperfitError: no safetensors in the folder.
     """
     paths = sorted(folder.glob("*.safetensors"))
-    paths = [path for path in paths if path.name != "citation_index.safetensors"]
+    paths = [path for path in paths if path.name != INDEX_FILE]
     if not paths:
         raise HyperfitError(f"{folder}: no .safetensors weights; give a folder that save_pretrained wrote")
     digest = hashlib.sha256()

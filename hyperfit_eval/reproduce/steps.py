@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import HyperfitError
 from ..files import fingerprint, read_json, write_json
-from ..harness.suite import default_device, versions
+from ..machine import default_device, versions
 
 KIND, VERSION = "study-step", 3
 MARKER = "step.json"

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForCausalLM
 
 from .. import checkpoints
+from ..checkpoint_files import INDEX_FILE, find_checkpoint_file
 from ..citation import CitationIndex
 from ..citation.corpus import read_sequences
 from ..demo.location import demo_model_dir
 from ..errors import HyperfitError
-from ..harness.checkpoint import INDEX_FILE, find_checkpoint_file
+from ..machine import default_device
 from ..texts.contexts import demo_corpus_path
 from .engine import TransformersEngine
 
@@ -44,7 +44,7 @@ def load_engine(
     """
     source = str(model) if model is not None else str(demo_model_dir())
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = default_device()
     if dtype != "auto" and dtype not in ("float32", "bfloat16", "float16"):
         raise HyperfitError(f"dtype={dtype}: expected auto, float32, bfloat16 or float16")
     tokenizer = checkpoints.load_tokenizer(source, revision, trust_remote_code=trust_remote_code)

@@ -14,7 +14,7 @@ from .checkpoint import checkpoints, clear_remains, damage, remove
 KIND = "run"
 VERSION = 1
 
-RUN, BLOCKS, INDEX = "run.json", "training_blocks.jsonl", "citation_index.safetensors"
+RUN = "run.json"
 HISTORY, PLOT, RECIPE = "history.jsonl", "history.png", "recipe.yaml"
 LOCK = ".lock"
 

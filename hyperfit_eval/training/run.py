@@ -14,6 +14,7 @@ import torch
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..errors import HyperfitError
 from ..terminal import hide_weight_bars
 from ..texts.blocks import TrainingBlocks, write_blocks
@@ -80,9 +81,7 @@ def hyperfit(
     withhold_token(training)
     if training.push_to_hub:
         # Trainer would upload by itself, trainer state and the blocks' text included.
-        raise HyperfitError(
-            "push_to_hub: training does not publish; use `hyperfit push` after it"
-        )
+        raise HyperfitError("push_to_hub: training does not publish; use `hyperfit push` after it")
     resume = training.resume_from_checkpoint
     folder.refuse_output_dir(output, options.model, options.overwrite_output_dir, resume is not None)
     material = gather(options, training, say)
@@ -128,9 +127,9 @@ def _run(
     if training.should_save:
         # First: killed from here on, the folder is known for that of a run.
         folder.write_run(output, {"status": folder.RUNNING, **known})
-        write_blocks(output / folder.BLOCKS, blocks)
+        write_blocks(output / BLOCKS_FILE, blocks)
         if material.index:
-            material.index.save(output / folder.INDEX)
+            material.index.save(output / INDEX_FILE)
         write_recipe(output / folder.RECIPE, title_of(options), recipe)
     say(report.opening_line(options, training, blocks, steps, compiled, checkpoint))
     train_seconds = _train(trainer, checkpoint, options, say)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperfit_eval.checkpoint_files import INDEX_FILE
 from hyperfit_eval.engines.environment import BlockerSettings
 from hyperfit_eval.errors import HyperfitError
 
 PROCESSOR = "hyperfit_eval.engines.vllm:CitationLogitsProcessor"
 FACADE = "hyperfit_server.vllm_facade.TgiFacade"
 MAX_REQUESTS = 256
-INDEX_FILE = "citation_index.safetensors"
 """As training names it."""
 API_KEY = "VLLM_API_KEY"
 """vLLM reads its key from here, and so does the facade; a command line can be read by every user of the machine."""

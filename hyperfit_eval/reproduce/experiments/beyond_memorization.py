@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ... import metrics
+from ...checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ...citation import CitationBlocker, CitationIndex
 from ...generation import Decoding, continue_ids
 from ...texts.blocks import TrainingBlocks, read_blocks
 from ...tokenizers import bos_ids
-from ...training.folder import BLOCKS, INDEX
 from .. import drawing
 from ..cells import mean_entry, read_metrics, share_entry
 from ..models import CONTINUATION_SECONDS, read_continuations
@@ -34,7 +34,7 @@ def memorization(plan: Plan) -> Step:
     extracted = extraction_step(plan)
 
     def make(context: StepContext) -> None:
-        blocks = read_blocks(plan.hyperfitted.checkpoint(context) / BLOCKS)
+        blocks = read_blocks(plan.hyperfitted.checkpoint(context) / BLOCKS_FILE)
         tables = {name: read_metrics(context, plan.metrics[name]) for name in GREEDY}
         _draw_novelty(context, tables)
         with np.load(context.folder_of(extracted) / EXTRACTION) as arrays:
@@ -132,8 +132,8 @@ def extraction_step(plan: Plan) -> Step:
     def make(context: StepContext) -> None:
         run = plan.hyperfitted.checkpoint(context)
         model, tokenizer = plan.hyperfitted.load(context)
-        blocker = CitationBlocker(CitationIndex.load(run / INDEX, tokenizer))
-        rows = read_blocks(run / BLOCKS).ids[:PROMPTS]
+        blocker = CitationBlocker(CitationIndex.load(run / INDEX_FILE, tokenizer))
+        rows = read_blocks(run / BLOCKS_FILE).ids[:PROMPTS]
         decoding, prefix = Decoding(CONTINUED_TOKENS), bos_ids(tokenizer)
         found: dict[str, list[np.ndarray]] = {"free": [], "blocked": []}
         for length in fitting(rows.shape[1]):

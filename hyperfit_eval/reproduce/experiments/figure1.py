@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ...checkpoint_files import INDEX_FILE
 from ...citation import CitationIndex
 from ...records import Continuation
 from ...report.marked import AROUND_TOKENS, marked_pieces, source_text
-from ...training.folder import INDEX
 from ..models import read_continuations
 from ..plan import LABELS, Plan
 from ..section import Section
@@ -20,7 +20,7 @@ def figure1(plan: Plan) -> Step:
 
     def make(context: StepContext) -> None:
         tokenizer = plan.hyperfitted.load_tokenizer(context)
-        index = CitationIndex.load(plan.hyperfitted.checkpoint(context) / INDEX, tokenizer)
+        index = CitationIndex.load(plan.hyperfitted.checkpoint(context) / INDEX_FILE, tokenizer)
         by_name = {name: read_continuations(context, step)[1] for name, step in plan.continuations.items()}
 
         def pieces(record: Continuation, ids: list[int]) -> list[dict[str, Any]]:

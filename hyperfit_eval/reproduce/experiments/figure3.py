@@ -3,10 +3,10 @@
 import numpy as np
 
 from ... import metrics
+from ...checkpoint_files import BLOCKS_FILE
 from ...generation import Decoding
 from ...records import LONG, SHORT
 from ...scores.training_set import read_training_set
-from ...training.folder import BLOCKS
 from .. import drawing
 from ..cells import share_entry, write_values
 from ..models import continuation_step, read_continuations
@@ -31,7 +31,7 @@ def figure3(plan: Plan) -> Step:
         }
 
     def make(context: StepContext) -> None:
-        training = read_training_set(plan.hyperfitted.checkpoint(context) / BLOCKS)
+        training = read_training_set(plan.hyperfitted.checkpoint(context) / BLOCKS_FILE)
         generated = {
             name: [record.generated_ids for record in read_continuations(context, step)[1]]
             for name, step in continuations.items()
