@@ -10,6 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser):
+    """Of tests/vllm_engine, tests/sglang_engine and tests/tgi_engine."""
+    parser.addoption(
+        "--engine-start-limit", type=float, default=600, help="seconds within which an engine must have started"
+    )
+
+
 @pytest.fixture(scope="session")
 def hub():
     """A folder with real datasets under their Hub names, beside the checkout; tests skip without it."""

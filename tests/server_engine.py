@@ -18,6 +18,9 @@ class ScriptedGeneration:
         self.queue_seconds = None
         self.cancelled = False
         self.said = 0
+        # One that the client names, or one that is drawn.
+        drawn = len(engine.generations) if request.sampling.seed is None else request.sampling.seed
+        self.seed = drawn if request.sampling.do_sample else None
 
     async def __aiter__(self):
         request, sampling = self.request, self.request.sampling
@@ -31,7 +34,7 @@ class ScriptedGeneration:
             if place == self.engine.ends_at:
                 return
             self.said += 1
-            word = WORDS[(place + sampling.seed * sampling.do_sample) % len(WORDS)]
+            word = WORDS[(place + (self.seed or 0)) % len(WORDS)]
             text += word
             met = [stop for stop in sampling.stop if stop in text]
             if met:
@@ -48,7 +51,7 @@ class ScriptedGeneration:
             prompt_top = tuple(self.top(n) if n else () for n in range(len(prompt)))
         self.engine.running -= 1
         self.engine.finished.append(request)
-        yield Finished(reason, text, prompt, prompt_top, blocked)
+        yield Finished(reason, text, prompt, prompt_top, blocked, self.seed)
 
     def top(self, place):
         return tuple(scored(place + n, f"top{n}", -0.125 - n) for n in range(self.request.top_n_tokens))

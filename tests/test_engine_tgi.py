@@ -1,5 +1,8 @@
-"""The patch of text-generation-inference, on stand-ins with the shapes of its classes: TGI itself is not run."""
+"""The patch of TGI, on stand-ins with the shapes of its classes; tests/tgi_engine runs the real ones."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import citation_tokenizers as kinds
@@ -107,6 +110,72 @@ def test_the_chooser_of_one_request_learns_its_prompt(patched):
         ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
         scores = one(ids, torch.zeros(1, patched.vocabulary))[1]
     assert (scores == -INF).nonzero().tolist() == [[0, dog]]
+
+
+def test_without_flash_attention_the_other_chooser_is_patched(patched):
+    """There TGI has no FlashCausalLM; a chooser of flash models that is asked all the same refuses."""
+    the, t, he, dog = patched.ids
+    tokens, _ = stand_ins()
+    tgi.patch(WindowBlocker(CitationIndex.build([[the, t, he, dog]], kinds.byte_level(), ngram=3)), tokens, None)
+    chooser = tokens.NextTokenChooser()
+    for ids in ([9], [9, the, t, he]):
+        scores = chooser(torch.tensor([ids]), torch.zeros(1, patched.vocabulary))[1]
+    assert (scores == -INF).nonzero().tolist() == [[0, dog]]
+    with pytest.raises(HyperfitError, match="its history is unknown"):
+        tokens.HeterogeneousNextTokenChooser()(torch.tensor([[9]]), torch.zeros(1, patched.vocabulary), 0)
+
+
+def text_generation_server(folder, own=True):
+    """A package of that name: TGI's own, as far as is asked here, or another backend's."""
+    package = folder / "text_generation_server"
+    (package / "models").mkdir(parents=True)
+    if own:
+        (package / "models" / "causal_lm.py").touch()
+        (package / "utils").mkdir()
+        (package / "utils" / "tokens.py").touch()
+    (package / "server.py").write_text("def serve(model_id, speculate=None): print('unblocked')")
+    (package / "cli.py").write_text(
+        "import sys, typer\nfrom text_generation_server import server\napp = typer.Typer()\n@app.command()\n"
+        "def serve(model_id: str, speculate: int = 0): server.serve(model_id, speculate)\n"
+        "@app.command()\ndef download(): print('downloaded')\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "index", "line", "status", "message"),
+    [
+        (
+            True,
+            "/index",
+            ["serve", "model", "--speculate", "2"],
+            2,
+            f"error: --speculate 2: {SPECULATION}; start text-",
+        ),
+        (
+            True,
+            "/index",
+            ["serve", "/no/model"],
+            2,
+            "error: /no/model: its configuration or tokenizer cannot be loaded: ",
+        ),
+        (True, "", ["serve", "model"], 2, "error: HYPERFIT_CITATION_INDEX is not set"),
+        (
+            False,
+            "/index",
+            ["serve", "model"],
+            2,
+            "error: this text-generation-server belongs to another backend of TGI",
+        ),
+        (True, "", ["download"], 0, ""),
+    ],
+)
+def test_errors_are_one_line(tmp_path, own, index, line, status, message):
+    text_generation_server(tmp_path, own)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "HYPERFIT_CITATION_INDEX": index}
+    command = [sys.executable, "-m", "hyperfit_eval.engines.tgi", *line]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == status and ended.stderr.startswith(message) and "unblocked" not in ended.stdout
+    assert ended.stderr.count("\n") == (status == 2)
 
 
 def test_serve_opens_the_index_of_its_model(tiny_checkpoint, tiny_tokenizer, tmp_path):

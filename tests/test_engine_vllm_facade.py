@@ -167,6 +167,23 @@ def test_settings_in_vllms_words(serve):
     assert {name: sent[name] for name in expected} == expected and len(sent["prompt"]) == 5
 
 
+@pytest.mark.parametrize(
+    ("parameters", "seeds", "answered"),
+    [
+        ({"do_sample": True}, [None], None),
+        ({"do_sample": True, "best_of": 2}, [None, None], None),
+        ({"do_sample": True, "seed": 7}, [7], 7),
+        ({"seed": 7}, [None], None),  # greedy
+    ],
+)
+def test_only_the_clients_seeds_are_sent(serve, parameters, seeds, answered):
+    server = serve()
+    body = {"inputs": "The", "parameters": {"max_new_tokens": 2, "details": True, **parameters}}
+    answer = server.client.post("/generate", json=body).json()
+    assert [sent.get("seed") for sent in server.vllm.bodies] == seeds
+    assert answer["details"]["seed"] == answered
+
+
 def test_errors_in_this_servers_words(serve):
     server = serve()
 

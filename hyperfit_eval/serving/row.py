@@ -1,5 +1,6 @@
 """One request on its way through the model."""
 
+import secrets
 from collections.abc import Sequence
 
 import torch
@@ -26,9 +27,12 @@ class Row:
         self.request, self.sampling = request, request.sampling
         self.ids = list(request.prompt_ids)
         self.prompt_tokens = len(self.ids)
+        self.seed: int | None = None
         self.generator: torch.Generator | None = None
         if self.sampling.do_sample:
-            self.generator = torch.Generator(device).manual_seed(self.sampling.seed)
+            # 53 bits: JSON readers that hold numbers as float64 can give the seed back.
+            self.seed = secrets.randbits(53) if self.sampling.seed is None else self.sampling.seed
+            self.generator = torch.Generator(device).manual_seed(self.seed)
         self.prompt_scored = not request.prompt_logprobs
         self.finished: Finished | None = None
         self.cancelled = False
@@ -91,7 +95,7 @@ class Row:
         """End it."""
         self.prompt_scored = True
         prompt_top = tuple(self._prompt_top) if self.request.top_n_tokens else ()
-        self.finished = Finished(reason, text, tuple(self._prompt), prompt_top, self._blocked_tokens)
+        self.finished = Finished(reason, text, tuple(self._prompt), prompt_top, self._blocked_tokens, self.seed)
 
     def _scored(self, top: TopTokens) -> tuple[Scored, ...]:
         texts = self._texts

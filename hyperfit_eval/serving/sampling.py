@@ -34,7 +34,7 @@ def check_sampling(sampling: Sampling) -> None:
         ("repetition_penalty", 0.01 <= sampling.repetition_penalty <= 100, "0.01 to 100"),
         ("frequency_penalty", -2 <= sampling.frequency_penalty <= 2, "-2 to 2"),
         ("presence_penalty", -2 <= sampling.presence_penalty <= 2, "-2 to 2"),
-        ("seed", 0 <= sampling.seed < 2**64, "0 to 2**64 - 1"),
+        ("seed", sampling.seed is None or 0 <= sampling.seed < 2**64, "0 to 2**64 - 1"),
     ]
     for name, fits, expected in limits:
         if not fits:

@@ -76,8 +76,11 @@ class ClientGone(Exception):
 
 
 def copies_of(request: Request, number: int) -> list[Request]:
-    """The same request with a seed of its own for each copy, the first as it is."""
-    seeds = [(request.sampling.seed + copy) % 2**64 for copy in range(number)]
+    """The same request, with a seed of its own for each copy where it has one, the first as it is."""
+    seed = request.sampling.seed
+    if seed is None:
+        return [request] * number
+    seeds = [(seed + copy) % 2**64 for copy in range(number)]
     return [replace(request, sampling=replace(request.sampling, seed=seed)) for seed in seeds]
 
 

@@ -9,7 +9,6 @@ from hyperfit_eval.serving.requests import FinishReason, Sampling
 
 from .errors import Refusal, refusal_of
 from .settings import Limits, at_most
-from .tgi_schema import random_seed
 
 FINISH_REASONS: Mapping[FinishReason, str] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 DEFAULT_COMPLETION_TOKENS = 16
@@ -95,7 +94,7 @@ class Common(BaseModel):
             repetition_penalty=self.repetition_penalty or 1.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
-            seed=random_seed() if self.seed is None else self.seed % 2**64,
+            seed=None if self.seed is None else self.seed % 2**64,
             stop=self.stops,
         )
 

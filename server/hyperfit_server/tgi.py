@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from hyperfit_eval.serving.requests import Finished, Generation, Request, Sampling, Scored, Token
+from hyperfit_eval.serving.requests import Finished, Generation, Request, Scored, Token
 
 from .calls import Call, Result, copies_of, items, run_all, submit_all
 from .errors import Refusal, refusal_of
@@ -97,7 +97,7 @@ async def _generate(http: HttpRequest, stream: bool) -> Any:
 def _details(result: Result, request: Request) -> dict[str, Any]:
     finished = result.finished
     details: dict[str, Any] = {
-        **_ending(result.finished, len(result.tokens), request.sampling),
+        **_ending(result.finished, len(result.tokens)),
         "prefill": [{"id": token.id, "text": token.text, "logprob": _prefill(token)} for token in finished.prompt],
         "tokens": [_token(token) for token in result.tokens],
     }
@@ -106,11 +106,11 @@ def _details(result: Result, request: Request) -> dict[str, Any]:
     return details
 
 
-def _ending(finished: Finished, generated: int, sampling: Sampling) -> dict[str, Any]:
+def _ending(finished: Finished, generated: int) -> dict[str, Any]:
     return {
         "finish_reason": finished.reason,
         "generated_tokens": generated,
-        "seed": sampling.seed if sampling.do_sample else None,
+        "seed": finished.seed,
         "blocked_tokens": finished.blocked_tokens,
     }
 
@@ -180,6 +180,6 @@ class _Stream:
         self.call.keep(self.prompt, finished.text)
         details = None
         if self.details:
-            ending = _ending(finished, index, self.request.sampling)
+            ending = _ending(finished, index)
             details = {**ending, "input_length": len(self.request.prompt_ids)}
         return self._event(index, token, self.before + finished.text, details)

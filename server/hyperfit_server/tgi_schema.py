@@ -4,7 +4,6 @@ Field names, defaults and conditions on values are those of its router (router/s
 What it has and this server has not is refused by name, and so is a parameter that neither knows.
 """
 
-import secrets
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -217,10 +216,8 @@ def parse_generate(body: bytes, limits: Limits, stream: bool = False) -> tuple[G
     return request, parameters
 
 
-def sampling_of(parameters: GenerateParameters, max_new_tokens: int, seed: int | None = None) -> Sampling:
-    """What the parameters mean; `seed` is used where they name none, else a random one."""
-    if parameters.seed is not None:
-        seed = parameters.seed
+def sampling_of(parameters: GenerateParameters, max_new_tokens: int) -> Sampling:
+    """What the parameters mean."""
     return Sampling(
         max_new_tokens=max_new_tokens,
         do_sample=parameters.samples,
@@ -230,11 +227,6 @@ def sampling_of(parameters: GenerateParameters, max_new_tokens: int, seed: int |
         typical_p=parameters.typical_p or 1.0,
         repetition_penalty=parameters.repetition_penalty or 1.0,
         frequency_penalty=parameters.frequency_penalty or 0.0,
-        seed=random_seed() if seed is None else seed,
+        seed=parameters.seed,
         stop=tuple(parameters.stop or ()),
     )
-
-
-def random_seed() -> int:
-    """A seed that JSON readers with 53 bits for a number can give back."""
-    return secrets.randbits(53)

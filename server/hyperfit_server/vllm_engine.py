@@ -227,7 +227,9 @@ class _Generation:
                 self._blocked += len(banned) > 0
                 self._items.put_nowait(self._token(token, logprob, top, len(banned) > 0))
             if choice["finish_reason"] is not None:
-                self._end(_ending(choice, Finished("length", self._text, self._prompt, blocked_tokens=self._blocked)))
+                seed = self._request.sampling.seed if self._request.sampling.do_sample else None
+                ended = Finished("length", self._text, self._prompt, blocked_tokens=self._blocked, seed=seed)
+                self._end(_ending(choice, ended))
 
     def _banned(self) -> Sequence[int]:
         """What the blocker bans at this position."""
@@ -272,8 +274,6 @@ def _body(request: Request, off: str) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
-        # Seeds are unsigned here and signed there.
-        "seed": sampling.seed - 2**64 if sampling.seed >= 2**63 else sampling.seed,
         "stop": list(sampling.stop),
         "include_stop_str_in_output": True,
         "logprobs": request.top_n_tokens,
@@ -281,6 +281,9 @@ def _body(request: Request, off: str) -> dict[str, Any]:
         "return_tokens_as_token_ids": True,
         "vllm_xargs": {SWITCH: "on" if request.blocking else off},
     }
+    if sampling.do_sample and sampling.seed is not None:
+        # Unsigned here and signed there. Only the client's: each costs vLLM a generator of its own.
+        body["seed"] = sampling.seed - 2**64 if sampling.seed >= 2**63 else sampling.seed
     # vLLM scores prompts only in whole answers.
     return body | ({"prompt_logprobs": 0} if request.prompt_logprobs else {"stream": True})
 

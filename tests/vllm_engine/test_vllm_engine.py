@@ -15,55 +15,30 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
 
-import citation_tokenizers as kinds
 import httpx
 import numpy as np
 import torch
+from engine_book import TEXTS, make_book, served
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import OverloadedError, ValidationError
-from transformers import LlamaConfig, LlamaForCausalLM
 from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 
-from hyperfit_eval.citation import CitationIndex, Counters
+from hyperfit_eval.citation import Counters
 from hyperfit_eval.citation.recital import recital_of
 from hyperfit_eval.engines.environment import BlockerSettings
 from hyperfit_eval.engines.vllm import CitationLogitsProcessor
 from hyperfit_eval.errors import HyperfitError
 
 KEY = "sesame"
-TEXTS = [
-    kinds.TEXT + "A cat that sleeps in the sun hears every word of it, and in the evening tells nobody at all. ",
-    "Once there was a river which had lost its way, and asked the stones for it. The stones, being slow, said: wait. ",
-]
 INF = float("inf")
 
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory):
-    """A checkpoint that recites TEXTS, with its index beside it."""
-    folder = tmp_path_factory.mktemp("book")
-    tokenizer = kinds.byte_level(400, "".join(TEXTS))
-    sequences = [tokenizer(text)["input_ids"] for text in TEXTS]
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=512, bos_token_id=0, eos_token_id=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    longest = max(map(len, sequences)) + 1
-    rows = torch.tensor([[0, *ids] + [-100] * (longest - 1 - len(ids)) for ids in sequences])
-    for _ in range(200):
-        model(input_ids=rows.clamp_min(0), labels=rows).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    index = CitationIndex.build(sequences, tokenizer)
-    index.save(folder / "citation_index.safetensors")
-    return SimpleNamespace(folder=folder, tokenizer=tokenizer, index=index, sequences=sequences)
+    return make_book(tmp_path_factory.mktemp("book"))
 
 
 def command(book, port, *options):
@@ -80,7 +55,7 @@ def log_of(book):
 
 
 @pytest.fixture(scope="session")
-def server(book):
+def server(book, request):
     """Few blocks for the key-value cache: 64 requests at a time must be preempted."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,23 +63,9 @@ def server(book):
     options = ("--max-num-seqs", "32", "--block-size", "32")
     options += ("--num-gpu-blocks-override", "40")
     line, environment = command(book, port, *options)
-    with (book.folder / "log").open("w") as log:
-        process = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 240
-        while True:
-            try:
-                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            assert process.poll() is None and time.monotonic() < deadline, log_of(book)
-            time.sleep(0.5)
+    limit = request.config.getoption("--engine-start-limit")
+    with served(line, environment, f"http://127.0.0.1:{port}", book.folder / "log", limit) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def client(url, blocking=None):
@@ -213,6 +174,21 @@ def test_inference_client(server):
         client(server).text_generation("word " * 400, max_new_tokens=5)
 
 
+def test_sampled_requests_with_long_prompts(server):
+    """With seeds and without: on a CPU vLLM ended itself over a seeded request whose prompt it read in parts."""
+
+    def run(number):
+        seed = None if number % 3 else number
+        prompt = f"{number} " + "the stones asked the river " * 25
+        return client(server).text_generation(prompt, max_new_tokens=20, do_sample=True, seed=seed, details=True)
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(run, range(24)))
+    assert [answer.details.seed for answer in answers] == [None if n % 3 else n for n in range(24)]
+    assert run(3).generated_text == answers[3].generated_text
+    assert httpx.get(f"{server}/health").status_code == 200
+
+
 def test_too_many_are_refused(server):
     def run(number):
         try:
@@ -263,6 +239,25 @@ def test_starts_with_the_right_index_only(book, named, monkeypatch):
     monkeypatch.setenv("HYPERFIT_CITATION_INDEX", "")
     with pytest.raises(HyperfitError, match="HYPERFIT_CITATION_INDEX is not set"):
         CitationLogitsProcessor(config(book), device, False)
+
+
+def test_constraints_are_refused_under_forced_blocking(named, monkeypatch):
+    """A grammar that spells out a training text leaves no other token: nothing is banned then."""
+    spelled = SamplingParams(structured_outputs=StructuredOutputsParams(choice=[TEXTS[0]]))
+    constrained = [spelled, SamplingParams(allowed_token_ids=[5]), SamplingParams(bad_words=["x"])]
+    for params in constrained:
+        CitationLogitsProcessor.validate_params(params)
+    monkeypatch.setenv("HYPERFIT_FORCE_BLOCKING", "1")
+    CitationLogitsProcessor.validate_params(SamplingParams(stop=["x"], logit_bias={5: 100.0}))
+    for params, name in zip(constrained, ("structured_outputs", "allowed_token_ids", "bad_words"), strict=True):
+        with pytest.raises(HyperfitError, match=f"^{name}: it can leave a citation as the only choice, .*leave {name}"):
+            CitationLogitsProcessor.validate_params(params)
+
+
+def test_a_grammar_recites_where_blocking_is_not_forced(server):
+    """As docs/engines.md says: the text in other tokens, or in the same where no others are left."""
+    spelled = {"prompt": "x", "structured_outputs": {"choice": [TEXTS[0][:60]]}}
+    assert complete(server, spelled).json()["choices"][0]["text"] == TEXTS[0][:60]
 
 
 def test_v1_follows_its_rows(book, named):
@@ -333,9 +328,11 @@ def test_v2_reads_its_slots(book, named):
     ]
 
 
-def test_speculation_does_not_start(book):
+def test_speculation_does_not_start(book, request):
     line, environment = command(book, 1, "--spec-method", "ngram", "--spec-tokens", "2")
-    finished = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(
+        line, env=environment, capture_output=True, text=True, timeout=request.config.getoption("--engine-start-limit")
+    )
     assert finished.returncode == 2
     why = "not passed to vLLM: speculative decoding goes around the citation blocker"
     assert finished.stderr.strip() == f"error: --spec-method: {why}"
