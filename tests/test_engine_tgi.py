@@ -1,7 +1,5 @@
 """The patch of TGI, on stand-ins with the shapes of its classes; tests/tgi_engine runs the real ones."""
 
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -169,13 +167,20 @@ def text_generation_server(folder, own=True):
         (True, "", ["download"], 0, ""),
     ],
 )
-def test_errors_are_one_line(tmp_path, own, index, line, status, message):
+def test_errors_are_one_line(tmp_path, monkeypatch, capsys, own, index, line, status, message):
     text_generation_server(tmp_path, own)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "HYPERFIT_CITATION_INDEX": index}
-    command = [sys.executable, "-m", "hyperfit_eval.engines.tgi", *line]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ended.returncode == status and ended.stderr.startswith(message) and "unblocked" not in ended.stdout
-    assert ended.stderr.count("\n") == (status == 2)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HYPERFIT_CITATION_INDEX", index)
+    monkeypatch.setattr(sys, "argv", ["text-generation-server", *line])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            tgi.main()
+    finally:
+        for name in [name for name in sys.modules if name.startswith("text_generation_server")]:
+            del sys.modules[name]
+    printed = capsys.readouterr()
+    assert ended.value.code == status and printed.err.startswith(message) and "unblocked" not in printed.out
+    assert printed.err.count("\n") == (status == 2)
 
 
 def test_serve_opens_the_index_of_its_model(tiny_checkpoint, tiny_tokenizer, tmp_path):
