@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files
+from .documents import Value
 from .errors import HyperfitError
 
 KIND = "continuations"
@@ -82,6 +83,7 @@ def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]
         texts=files.field(path, 1, header, "texts", str),
         versions=files.field(path, 1, header, "versions", dict),
     )
+    _check_settings(Value(header, f"{path}, line 1"))
     continuations: list[Continuation] = []
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
@@ -93,6 +95,24 @@ def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]
         seen[record.id] = line
         continuations.append(record)
     return generation, continuations
+
+
+def _check_settings(header: Value) -> None:
+    """Raise unless the settings are what signatures are made of: names with a text, a number or true or false each."""
+    for name in ("decoding", "versions"):
+        for _, setting in header[name].items():
+            if setting.is_number():
+                setting.number()
+            elif not isinstance(setting.content, bool):
+                setting.text()
+    if "method" in header["decoding"].content:  # null is none
+        header["decoding"]["method"].text()
+    if blocker := header.get("blocker"):
+        blocker["ngram"].integer(low=1)
+        blocker.optional("max_overlap_tokens", Value.integer)
+        blocker.optional("include_prompt", Value.flag)
+    for name in ("model", "tokenizer", "dtype", "texts"):
+        header[name].text()
 
 
 _TEXT_FIELDS = (

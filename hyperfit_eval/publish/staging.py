@@ -18,6 +18,7 @@ from ..scores.training_set import training_set_of
 from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
 from ..tokenizers import tokenizer_fingerprint
 from ..training import folder as run_folder
+from ..training.recipe_files import read_recipe
 from . import card, privacy
 from .collect import collect
 from .results import FILE, Evaluation, write_results
@@ -85,6 +86,7 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     clean = privacy.without_paths(document, replacements)
     facts = RunFacts.from_json(Value(clean, run_folder.RUN))
     if (push.run / run_folder.RECIPE).exists():
+        read_recipe(str(push.run / run_folder.RECIPE))  # refused unless it is one
         recipe = parse_yaml(read_regular(push.run / run_folder.RECIPE), run_folder.RECIPE)
         text = yaml.safe_dump(
             privacy.without_paths(recipe, replacements), sort_keys=False, allow_unicode=True, width=110
