@@ -153,10 +153,10 @@ def test_the_leaderboard(kind, records, tmp_path):
     each_example(document, read)
 
 
-@pytest.fixture(scope="module")
-def published(tiny_run, tmp_path_factory):
+@pytest.fixture
+def published(tiny_run, tmp_path):
     """A published folder with one evaluation of lm-eval, made in no time."""
-    folder = tmp_path_factory.mktemp("fuzz") / "published"
+    folder = tmp_path / "published"
     folder.mkdir()
     results = {
         "results": {"mmlu": {"acc,none": 0.25, "acc_stderr,none": 0.1}}, "configs": {}, "n-shot": {"mmlu": 0},

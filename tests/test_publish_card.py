@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from hub_stand_in import TOKEN
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from publish_fixtures import tiny_results_fixture, tiny_run_fixture  # noqa: F401
 from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.files import read_jsonl
+from hyperfit_eval.publish.card import base_of
 from hyperfit_eval.publish.privacy import without_paths
 from hyperfit_eval.publish.results import Evaluation, Number, settings_of
 from hyperfit_eval.publish.staging import Push, stage
@@ -289,3 +290,22 @@ def test_a_title_for_each_rule_of_blocking():
     evaluation = Evaluation("greedy", {}, [Number("ttr_at_256", 1.0, "%", "s")])
     assert evaluation.open_ended and evaluation.get("ttr_at_256").value == 1.0
     assert not replace(evaluation, settings={"task": "mmlu"}).open_ended
+
+
+def test_what_the_base_models_card_says_survives_unchanged(tmp_path):
+    """YAML would read the language code of Norwegian as False, and lose a name's zeros."""
+    (tmp_path / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: 1.10\nlicense_link: LICENSE\nlanguage:\n- no\n- on\n- en\n---\n# Base\n"
+    )
+    base = base_of(str(tmp_path), "none", None)
+    assert base.licence == {"license": "other", "license_name": "1.10", "license_link": "LICENSE"}
+    assert base.language == ["no", "on", "en"]
+    metadata = yaml.safe_load(ModelCardData(language=base.language, license=base.licence["license_name"]).to_yaml())
+    assert metadata == {"language": ["no", "on", "en"], "license": "1.10"}
+
+
+def test_a_base_models_card_of_yaml_aliases_is_refused(tmp_path):
+    bomb = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" if n else "a0: &a0 [x]" for n in range(9))
+    (tmp_path / "README.md").write_text(f"---\n{bomb}\nlicense: mit\n---\n# Base\n")
+    with pytest.raises(HyperfitError, match=r"line 2: not YAML \(aliases are not read\)\); add --license ID"):
+        base_of(str(tmp_path), "none", None)

@@ -168,13 +168,13 @@ class CitationIndex:
         try:
             fields = json.loads(metadata.get(_METADATA, "{}"))
             found, version = fields.pop("format", None), fields.pop("version", None)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise HyperfitError(f"{path}: its header is damaged ({error}); build the index again") from error
         if found != FORMAT:
-            raise HyperfitError(f"{path}: format {found!r}, expected '{FORMAT}'")
+            raise HyperfitError(f"{path}: format {found!r:.60}, expected '{FORMAT}'")
         if version != VERSION:
             raise HyperfitError(
-                f"{path}: version {version}, this package reads {VERSION}; "
+                f"{path}: version {version!r:.60}, this package reads {VERSION}; "
                 "build the index again or pip install -U hyperfit-eval"
             )
         expected = {name: type(value) for name, value in fields.items()}

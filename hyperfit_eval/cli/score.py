@@ -24,6 +24,7 @@ def score(
     Example: `hyperfit score runs/demo/continuations_base_greedy.jsonl --corpus
     runs/demo/hyperfitted/training_blocks.jsonl --json scores.json`
     """
+    from ..publish.result_files import recorded_model
     from ..records import read_continuations
     from ..report.tables import plain_table, with_interval
     from ..scores import score_records
@@ -40,7 +41,9 @@ def score(
         if "values" not in generated[name]
     ]
     print(plain_table([f"{tables['contexts']} contexts", "mean [95%]", "max", "original texts"], rows))
-    _write(json, "scores", {"records": str(records), **tables})
+    # Of which model, wherever this file goes: nobody follows the path of the records.
+    model = recorded_model(generation.model, records.resolve().parent)
+    _write(json, "scores", {"records": str(records), "model": model, "called": generation.model, **tables})
 
 
 def compare(
