@@ -292,6 +292,22 @@ def test_a_title_for_each_rule_of_blocking():
     assert not replace(evaluation, settings={"task": "mmlu"}).open_ended
 
 
+def test_results_that_are_no_numbers_are_named_and_left_out(tiny_run, tmp_path):
+    values = {"acc,none": float("nan"), "ppl,none": float("inf"), "f1,none": 0.5}
+    document = {"results": {"one": values, "two": {"acc,none": float("nan")}}, "configs": {}}
+    document["config"] = {"model_args": {"pretrained": "ada/little"}}
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    folder, said = tmp_path / "staged", []
+    folder.mkdir()
+    push = Push(tiny_run, "ada/little", "none", license="mit", results=(tmp_path / "results.json",))
+    found = stage(push, folder, say=said.append)
+    assert [(e.title, [n.metric for n in e.numbers]) for e in found] == [("one", ["f1"])]
+    assert said == ["Left out: acc of one is NaN.", "Left out: ppl of one is infinity.", "Left out: acc of two is NaN."]
+    for file in ("results.json", "README.md"):
+        text = (folder / file).read_text()
+        assert ".nan" not in text and "NaN" not in text and "Infinity" not in text
+
+
 def test_what_the_base_models_card_says_survives_unchanged(tmp_path):
     """YAML would read the language code of Norwegian as False, and lose a name's zeros."""
     (tmp_path / "README.md").write_text(

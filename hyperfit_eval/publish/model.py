@@ -25,7 +25,7 @@ def push_model(
     """
 
     def fill(folder: Path) -> None:
-        stage(push, folder, link=dry_run is None)
+        stage(push, folder, link=dry_run is None, say=say)
         if push.include_index and dry_run is None:
             say("The citation index holds the training passages as token ids; --no-index leaves it out.")
 

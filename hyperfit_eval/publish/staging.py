@@ -59,11 +59,12 @@ class Push:
     """Repository of the citation blocker (`hyperfit push-blocker`), for the card's example."""
 
 
-def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
+def stage(push: Push, folder: Path, *, link: bool = False, say: Callable[[str], None] = print) -> list[Evaluation]:
     """Write everything that is published into an empty folder, and check it.
 
     Args:
         link: link to the run's large files in place of copying them.
+        say: told which results are no numbers.
     Returns:
         The evaluations that the card shows.
     Raises:
@@ -80,7 +81,10 @@ def stage(push: Push, folder: Path, *, link: bool = False) -> list[Evaluation]:
     replacements = {model: base.name, blocks.corpus: dataset or Path(blocks.corpus).name}
     blocks = replace(blocks, corpus=replacements[blocks.corpus])
     results = push.results or tuple(sorted({*push.run.glob("results*.json"), *push.run.glob("scores*.json")}))
-    evaluations = collect(results, training_set_of(blocks), push.run)
+    found = collect(results, training_set_of(blocks), push.run)
+    for reason in (reason for evaluation in found for reason in evaluation.left_out):
+        say(f"Left out: {reason}.")
+    evaluations = [evaluation for evaluation in found if evaluation.numbers]
 
     _copy(push, folder, _linked if link else shutil.copy2)
     clean = privacy.without_paths(document, replacements)
