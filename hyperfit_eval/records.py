@@ -54,6 +54,15 @@ class Generation:
     texts: str = ""
     """Fingerprint of the evaluation texts."""
     versions: dict[str, str] = field(default_factory=dict)
+    bos: bool = True
+    """False where the tokenizer has a BOS and it was not read before the contexts (`add_bos_token=False`)."""
+    former_tokenizer: str = ""
+    """Fingerprint that version 0.1.0 gave the tokenizer; training blocks and records of that version name it."""
+
+    @property
+    def tokenizers(self) -> frozenset[str]:
+        """All fingerprints of the tokenizer; ids with one of them in common may be compared."""
+        return frozenset({self.tokenizer, self.former_tokenizer} - {""})
 
 
 def generated_fingerprint(continuations: Iterable[Continuation]) -> str:
@@ -67,12 +76,40 @@ def write_continuations(path: str | Path, generation: Generation, continuations:
 
 
 def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]]:
-    """Read the records back.
+    """Read the records of `write_continuations`, or those in the samples that lm-eval logs of our tasks.
 
     Raises:
         HyperfitError: with file, line and field, for anything that is not such a file.
     """
+    first = next(files.iter_json_lines(path, files.read_text(path)), (1, None))[1]
+    if isinstance(first, dict) and "doc_id" in first:
+        return _read_samples(Path(path))
     header, rows = files.read_jsonl(path, KIND, VERSION)
+    return _generation(path, header), _continuations(path, enumerate(rows, start=2))
+
+
+def _read_samples(path: Path) -> tuple[Generation, list[Continuation]]:
+    """The records in lm-eval's `samples_*.jsonl`, by id as `hyperfit eval` writes them."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for line, sample in files.iter_json_lines(path, files.read_text(path)):
+        row = sample.get("texts") if isinstance(sample, dict) else None
+        if not isinstance(row, dict):
+            raise HyperfitError(
+                f"{path}, line {line}: a sample without continuation; give lm-eval's samples of hyperfit_openended or "
+                "one of its variants"
+            )
+        if row.get("generated_ids") is None:
+            raise HyperfitError(
+                f"{path}, line {line}: the model gave text alone, scores need token ids; evaluate with --model hf"
+            )
+        rows.append((line, row))
+    # lm-eval puts its samples into a folder that it names after the model.
+    header = {"model": path.resolve().parent.name, "texts": "", "versions": {}} | rows[0][1]
+    return _generation(path, header), sorted(_continuations(path, rows), key=lambda record: record.id)
+
+
+def _generation(path: str | Path, header: dict[str, Any]) -> Generation:
+    optional = {"bos": True, "former_tokenizer": ""} | header  # version 0.1.0 wrote neither
     generation = Generation(
         model=files.field(path, 1, header, "model", str),
         tokenizer=files.field(path, 1, header, "tokenizer", str),
@@ -82,11 +119,17 @@ def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]
         dtype=files.field(path, 1, header, "dtype", str),
         texts=files.field(path, 1, header, "texts", str),
         versions=files.field(path, 1, header, "versions", dict),
+        bos=files.field(path, 1, optional, "bos", bool),
+        former_tokenizer=files.field(path, 1, optional, "former_tokenizer", str),
     )
     _check_settings(Value(header, f"{path}, line 1"))
+    return generation
+
+
+def _continuations(path: str | Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[Continuation]:
     continuations: list[Continuation] = []
     seen: dict[str, int] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         values: dict[str, Any] = {name: files.field(path, line, row, name, str) for name in _TEXT_FIELDS}
         values |= {name: files.ids_field(path, line, row, name) for name in _ID_FIELDS}
         record = Continuation(**values)
@@ -94,7 +137,7 @@ def read_continuations(path: str | Path) -> tuple[Generation, list[Continuation]
             raise HyperfitError(f"{path}, line {line}: id '{record.id}' was on line {seen[record.id]} already")
         seen[record.id] = line
         continuations.append(record)
-    return generation, continuations
+    return continuations
 
 
 def _check_settings(header: Value) -> None:

@@ -5,15 +5,19 @@ import copy
 import json
 import os
 import stat
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tokenizers import decoders, normalizers, pre_tokenizers
+from transformers import AutoTokenizer
 
 from hyperfit_eval import files
+from hyperfit_eval.demo.location import demo_model_dir
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.records import Continuation, Generation, read_continuations, write_continuations
-from hyperfit_eval.tokenizers import tokenizer_fingerprint
+from hyperfit_eval.tokenizers import has_fingerprint, plain_ids, tokenizer_fingerprint
 
 # U+2028 and U+0085 are line ends to Python's splitlines(), but not to JSON.
 RECORD = Continuation("news-1", "news", [5, 6], [7, 8], [9, 9], "a\u2028b\x85", "cd", "ee", "c", "e")
@@ -60,6 +64,31 @@ def test_bad_records_are_named_by_line_and_field_and_left_alone(records_file, li
         read_continuations(records_file)
     assert str(error.value) == f"{records_file}, {message}"
     assert records_file.read_bytes() == before
+
+
+def samples(path, *rows):
+    """A file as lm-eval's --log_samples writes it."""
+    fields = {name: value for name, value in asdict(GENERATION).items() if name not in ("model", "versions")}
+    lines = [{"doc_id": n, "texts": {**fields, **asdict(row)}} for n, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_the_samples_of_lm_eval_are_read_by_id(tmp_path):
+    (tmp_path / "model__name").mkdir()
+    path = samples(tmp_path / "model__name" / "samples_x.jsonl", RECORD, replace(RECORD, id="fiction-2"))
+    generation, records = read_continuations(path)
+    assert generation == replace(GENERATION, model="model__name", versions={})
+    assert records == [replace(RECORD, id="fiction-2"), RECORD]
+
+
+def test_samples_without_ids_or_of_other_tasks_are_refused(tmp_path):
+    path = samples(tmp_path / "s.jsonl", RECORD, replace(RECORD, id="b", generated_ids=None))
+    with pytest.raises(HyperfitError, match=r"s.jsonl, line 2: the model gave text alone, .* evaluate with --model hf"):
+        read_continuations(path)
+    path.write_text('{"doc_id": 0, "acc": 1.0}\n')
+    with pytest.raises(HyperfitError, match=r"s.jsonl, line 1: a sample without continuation; give lm-eval's samples"):
+        read_continuations(path)
 
 
 def test_a_truncated_line_is_named(records_file):
@@ -159,6 +188,39 @@ def test_a_tokenizer_keeps_its_fingerprint_through_truncation_and_padding(tiny_t
     finally:
         tiny_tokenizer.backend_tokenizer.no_truncation()
         tiny_tokenizer.backend_tokenizer.no_padding()
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_how_a_text_is_opened_and_padded_is_no_part_of_the_fingerprint(tiny_checkpoint, bos):
+    plain = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    other = AutoTokenizer.from_pretrained(tiny_checkpoint, add_bos_token=bos)
+    other.add_special_tokens({"pad_token": "<|pad|>"})
+    other.backend_tokenizer.decoder = decoders.WordPiece()
+    assert plain_ids(other, "the cat sat") == plain_ids(plain, "the cat sat")
+    assert tokenizer_fingerprint(other) == tokenizer_fingerprint(plain)
+
+
+def test_what_cuts_plain_text_otherwise_changes_the_fingerprint(tiny_tokenizer):
+    def lower(tokenizer):
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+    def characters(tokenizer):
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+
+    changes = [lower, characters, lambda tokenizer: tokenizer.add_tokens(["the cat"])]
+    prints = {tokenizer_fingerprint(tiny_tokenizer)}
+    for change in changes:
+        other = copy.deepcopy(tiny_tokenizer)
+        change(other)
+        prints.add(tokenizer_fingerprint(other))
+    assert len(prints) == 1 + len(changes)
+
+
+def test_files_of_version_0_1_0_are_recognized():
+    demo = AutoTokenizer.from_pretrained(demo_model_dir())
+    assert has_fingerprint(demo, "18a19846e77b24d8")  # as the blocks and indexes of that version name it
+    assert has_fingerprint(demo, tokenizer_fingerprint(demo))
+    assert not has_fingerprint(demo, "0123456789abcdef")
 
 
 def test_another_vocabulary_has_another_fingerprint(tiny_tokenizer):

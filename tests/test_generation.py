@@ -1,10 +1,12 @@
 """Continuing and scoring: exact ids, no dependence on the batch, the model's own habits put aside."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.generation import Decoding, continue_ids, continue_passages, score_ids
@@ -139,3 +141,21 @@ def test_one_text_too_many_is_one_line():
 
     with pytest.raises(HyperfitError, match="a batch of one text does not fit into the device's memory"):
         in_batches([1, 2], 2, run)
+
+
+def test_a_dispatched_model_gives_what_the_plain_one_gives(tiny_model):
+    # accelerate keeps the weights on the device "meta" until they are used, as under parallelize=True.
+    offloaded = cpu_offload(copy.deepcopy(tiny_model), execution_device="cpu")
+    assert offloaded.device.type == "meta"
+    prompts = [[5, 6, 7], [8, 9, 10]]
+    assert continue_ids(offloaded, prompts, Decoding(8)) == continue_ids(tiny_model, prompts, Decoding(8))
+    dispatched, plain = (score_ids(model, prompts, prefix=[0]) for model in (offloaded, tiny_model))
+    assert [score.nll.tolist() for score in dispatched] == [score.nll.tolist() for score in plain]
+
+
+def test_ids_beyond_the_embeddings_are_refused(tiny_model):
+    message = "the tokenizer gives ids up to 50, the model embeds 50; give a model with its own tokenizer"
+    with pytest.raises(HyperfitError, match=message):
+        continue_ids(tiny_model, [[5, 50]], Decoding(8))
+    with pytest.raises(HyperfitError, match=message):
+        score_ids(tiny_model, [[5, 50]])

@@ -15,9 +15,12 @@ from lm_eval.tasks import TaskManager
 
 from hyperfit_eval import metrics
 from hyperfit_eval.checkpoint_files import find_checkpoint_file
+from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.generation import continue_passages
 from hyperfit_eval.harness.location import tasks_dir
+from hyperfit_eval.harness.requests import ContinueSettings, continue_request, hyperfit_continue
+from hyperfit_eval.records import read_continuations
 from hyperfit_eval.texts.contexts import demo_texts
 
 TASK = "hyperfit_openended_demo"
@@ -34,6 +37,13 @@ def evaluate(lm, task=TASK, limit=6, metadata=None, **kwargs):
 @pytest.fixture(scope="module")
 def hf(tiny_model, tiny_tokenizer):
     return HFLM(pretrained=tiny_model, tokenizer=tiny_tokenizer, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint_with_index(tiny_tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("index") / "citation_index.safetensors"
+    CitationIndex.build([[2, 3, 4, 5, 6, 7, 8]], tiny_tokenizer).save(path)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +170,47 @@ def test_gen_kwargs_that_would_be_ignored_are_refused(hf):
         evaluate(hf, gen_kwargs={"num_beams": 2})
 
 
+@pytest.mark.parametrize(
+    ("gen_kwargs", "message"),
+    [
+        ({"do_sample": True, "temperature": 0}, "temperature=0: expected a number above 0; leave do_sample out"),
+        ({"do_sample": True, "temperature": "warm"}, "temperature=warm: expected a number above 0"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p=1.5: expected a number above 0, up to 1"),
+        ({"do_sample": True, "top_k": -1}, "top_k=-1: expected a whole number of 0 or more"),
+        ({"do_sample": "yes"}, "do_sample=yes: expected True or False"),
+        ({"temperature": 0.7}, "temperature=0.7: greedy decoding does not use it; add do_sample=True"),
+    ],
+)
+def test_gen_kwargs_without_meaning_are_refused(hf, gen_kwargs, message):
+    with pytest.raises(HyperfitError, match=message):
+        evaluate(hf, limit=1, gen_kwargs=gen_kwargs)
+
+
+@pytest.mark.parametrize("name", ["per_source", "seed", "max_overlap_tokens"])
+def test_settings_that_are_no_numbers_are_refused(hf, checkpoint_with_index, name):
+    metadata = {"texts": "hub" if name == "per_source" else "demo", "citation_index": checkpoint_with_index, name: "x"}
+    with pytest.raises(HyperfitError, match=f"{name}=x: expected a whole number of"):
+        evaluate(hf, f"{TASK}_blocked", limit=1, metadata=metadata)
+
+
+def test_a_chat_endpoint_is_refused_before_the_first_request(tiny_tokenizer):
+    from lm_eval.models.openai_completions import LocalChatCompletion
+
+    lm = LocalChatCompletion.__new__(LocalChatCompletion)
+    lm.tokenizer = tiny_tokenizer
+    lm._rank, lm._world_size = 0, 1
+    with pytest.raises(HyperfitError, match="a chat endpoint cannot continue raw text; use --model local-completions"):
+        hyperfit_continue(
+            lm, [continue_request({"id": "a", "source": "s", "text": "t"}, ContinueSettings(), (TASK, 0, 1))]
+        )
+
+
+def test_one_text_has_scores_but_those_that_need_another(hf):
+    got = values(evaluate(hf, limit=1))
+    assert got["self_bleu_avg"] == "unavailable"
+    assert isinstance(got["ttr_at_256"], float)
+
+
 def test_gen_kwargs_switch_on_sampling(hf, results):
     sampled = evaluate(hf, gen_kwargs={"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50})
     ids = [sample["texts"]["generated_ids"] for sample in sampled["samples"][TASK]]
@@ -210,8 +261,9 @@ def test_the_command_line_finds_the_task_and_writes_samples(tiny_checkpoint, tmp
     assert done.returncode == 0, done.stderr
     assert f"fingerprint {demo_texts().fingerprint}" in done.stderr
     assert "|ttr_at_256" in done.stdout.replace(" ", "")
-    samples = next((tmp_path / "out").rglob("samples_*.jsonl")).read_text().splitlines()
-    assert len(json.loads(samples[0])["texts"]["generated_ids"]) == 224
+    generation, records = read_continuations(next((tmp_path / "out").rglob("samples_*.jsonl")))
+    assert generation.texts == demo_texts().fingerprint
+    assert [len(record.generated_ids) for record in records] == [224] * 3
 
 
 def test_the_command_line_refuses_in_one_line_with_status_2(tiny_checkpoint, tmp_path):

@@ -108,16 +108,35 @@ def test_what_cannot_be_had_says_why():
     table = score_records(GENERATION, records, training=training_set(tokenizer="other"))
     entries = table["generated"]["all"]
     assert entries["ttr_at_256"] == {"unavailable": "the shortest text has 96 tokens, 224 are needed"}
-    assert entries["dataset_overlap"] == {"unavailable": "the training set was cut with another tokenizer"}
+    assert entries["dataset_overlap"]["unavailable"].startswith("the training set was cut with another tokenizer (")
     assert entries["dataset_bleu"]["mean"] >= 0  # of words: comparable between tokenizers
-    assert table["generated"]["news"]["self_bleu"] == {"unavailable": "2 texts, an interval needs 3"}
+    two = table["generated"]["news"]["self_bleu"]  # the mean is defined, an interval needs three
+    assert two["value"] == pytest.approx(metrics.self_bleu([r.generated_text.split() for r in records[1::2]]).mean())
+    assert (two["n"], "low" in two) == (2, False)
     assert "dataset_bleu" not in score_records(GENERATION, records)["generated"]["all"]
 
 
 def test_one_text():
-    entries = score_records(GENERATION, make_records(1, count=1))["generated"]["all"]
-    assert entries["ttr_at_128"] == {"unavailable": "1 texts, an interval needs 2"}
+    (record,), training = make_records(1, count=1), training_set()
+    entries = score_records(GENERATION, [record], training=training)["generated"]["all"]
+    ids = record.generated_ids
+    assert entries["ttr_at_256"]["value"] == pytest.approx(100 * len(set(ids[-96:])) / 96)
+    assert entries["dataset_overlap"]["value"] == metrics.longest_overlap([ids[:96]], training.rows)[0]
+    assert entries["dataset_bleu_token"]["value"] == metrics.dataset_bleu([ids[:96]], training.rows, 96, "exp")[0]
+    assert "|N:1|" in entries["ttr_at_256"]["signature"]
+    assert not any("low" in entry for name, entry in entries.items() if name != "overlap_rate")
     assert entries["self_bleu"] == {"unavailable": "1 text, Self-BLEU needs others to compare it with"}
+    rate = entries["overlap_rate"]  # 0 of 1 by Wilson: z^2 / (1 + z^2) = 3.8415 / 4.8415
+    assert (rate["mean"], rate["low"], rate["high"]) == pytest.approx((0, 0, 79.345), abs=1e-3)
+
+
+def test_compare_of_one_context():
+    a, b = make_records(1, count=1), make_records(2, count=1)
+    table = compare_records((GENERATION, a), (GENERATION, b))["all"]
+    first, second = (100 * len(set(rows[0].generated_ids[-96:])) / 96 for rows in (a, b))
+    assert table["ttr_at_256"]["difference"] == pytest.approx(first - second)
+    assert not {"low", "p_value", "p_holm"} & table["ttr_at_256"].keys()
+    assert table["self_bleu"] == {"unavailable": "1 text, Self-BLEU needs others to compare it with"}
 
 
 def test_compare_pairs_contexts_whatever_their_order():

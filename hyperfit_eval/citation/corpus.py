@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import HyperfitError
 from ..texts import blocks
 from ..texts.corpus import load_corpus
-from ..tokenizers import plain_ids, tokenizer_fingerprint
+from ..tokenizers import has_fingerprint, plain_ids, tokenizer_fingerprint
 
 
 def read_sequences(source: str | Path, tokenizer: Any) -> list[list[int]]:
@@ -24,7 +24,7 @@ def read_sequences(source: str | Path, tokenizer: Any) -> list[list[int]]:
     if not _is_blocks(Path(source)):
         return [plain_ids(tokenizer, text) for text in load_corpus(source).texts]
     read = blocks.read_blocks(source)
-    if read.tokenizer != tokenizer_fingerprint(tokenizer):
+    if not has_fingerprint(tokenizer, read.tokenizer):
         raise HyperfitError(
             f"{source}: blocks of tokenizer {read.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
             "give the tokenizer that the model was trained with"

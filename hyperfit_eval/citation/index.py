@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from .. import files
 from ..errors import HyperfitError
-from ..tokenizers import tokenizer_fingerprint
+from ..tokenizers import has_fingerprint, tokenizer_fingerprint
 from .edges import Edge, word_borders
 from .mapped import open_mapped
 from .words import CONTEXT, Pieces
@@ -186,7 +186,7 @@ class CitationIndex:
         bits = (sizes["buckets"] - 1).bit_length() - 1
         if not fits or sizes["positions"] != sizes["kinds"] or sizes["buckets"] != 2**bits + 1:
             raise HyperfitError(f"{path}: its arrays do not fit together; build the index again")
-        if tokenizer is not None and tokenizer_fingerprint(tokenizer) != header.tokenizer:
+        if tokenizer is not None and not has_fingerprint(tokenizer, header.tokenizer):
             raise HyperfitError(
                 f"{path}: built with tokenizer {header.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
                 "use the tokenizer that the model was trained with, or build the index again"

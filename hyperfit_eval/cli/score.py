@@ -15,7 +15,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write everything, by 
 
 
 def score(
-    records: Annotated[Path, typer.Argument(help="A continuations file.")],
+    records: Annotated[Path, typer.Argument(help="A continuations file, or samples_*.jsonl of lm-eval.")],
     corpus: Corpus = None,
     json: Json = None,
 ) -> None:
@@ -71,8 +71,9 @@ def compare(
         if "unavailable" in entry:
             rows.append([name, "-", "-", entry["unavailable"], "", ""])
             continue
-        gap = f"{entry['difference']:+.2f} [{entry['low']:+.2f}, {entry['high']:+.2f}]"
-        p_values = [f"{entry[key]:.4f}" for key in ("p_value", "p_holm")]
+        interval = f" [{entry['low']:+.2f}, {entry['high']:+.2f}]" if "low" in entry else ""
+        gap = f"{entry['difference']:+.2f}{interval}"
+        p_values = [f"{entry[key]:.4f}" if key in entry else "-" for key in ("p_value", "p_holm")]
         rows.append([name, f"{entry['a']:.2f}", f"{entry['b']:.2f}", gap, *p_values])
     print(plain_table([f"{tables['contexts']} contexts", "A", "B", "A - B [95%]", "p", "p (Holm)"], rows))
     _write(json, "comparison", {"run_a": str(run_a), "run_b": str(run_b), **tables})

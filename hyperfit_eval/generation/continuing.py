@@ -1,6 +1,6 @@
 """Greedy (or sampled) continuations with exact token ids (paper, Section 4)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +72,7 @@ def continue_ids(
     Returns:
         The new ids alone, shape (N, new_tokens).
     Raises:
-        HyperfitError: prompts of differing lengths, or more positions than the model has.
+        HyperfitError: prompts of differing lengths, more positions than the model has, or an id that it lacks.
     """
     lengths = {len(prompt) for prompt in prompts}
     if not lengths:
@@ -84,6 +84,7 @@ def continue_ids(
     prompt_length = lengths.pop()
     # The last new token is never fed back, hence the 1.
     require_positions(model, prompt_length + decoding.new_tokens - 1)
+    require_ids(model, prompts)
     settings = GenerationConfig(
         max_new_tokens=decoding.new_tokens,
         min_new_tokens=decoding.new_tokens,
@@ -97,9 +98,10 @@ def continue_ids(
         settings.min_p = decoding.min_p or None
         torch.manual_seed(decoding.seed)
     processors = LogitsProcessorList([logits_processor] if logits_processor else [])
+    device = input_device(model)
 
     def run(batch: Sequence[Sequence[int]]) -> list[list[int]]:
-        ids = torch.tensor([list(prompt) for prompt in batch], device=model.device)
+        ids = torch.tensor([list(prompt) for prompt in batch], device=device)
         reset = getattr(logits_processor, "reset", None)
         if reset:
             reset()
@@ -119,6 +121,29 @@ def require_positions(model: Any, positions: int) -> None:
         raise HyperfitError(
             f"the model has {limit} positions, {positions} are needed; choose a model with a longer context"
         )
+
+
+def require_ids(model: Any, sequences: Iterable[Sequence[int]]) -> None:
+    """Raise when a sequence has an id that the model has no embedding for; on a device that would be a crash."""
+    largest, embedded = max(map(max, sequences)), model.get_input_embeddings().num_embeddings
+    if largest >= embedded:
+        raise HyperfitError(
+            f"the tokenizer gives ids up to {largest}, the model embeds {embedded}; give a model with its own tokenizer"
+        )
+
+
+def input_device(model: Any) -> torch.device:
+    """Where a model wants its input ids.
+
+    Under accelerate's dispatch (`device_map`, lm-eval's `parallelize=True`) weights may lie on several devices or, on
+    the device "meta", nowhere until they are used: then the hook of the embeddings knows where they will be.
+    """
+    embeddings = model.get_input_embeddings()
+    hook = getattr(embeddings, "_hf_hook", None)
+    for one in getattr(hook, "hooks", [hook]):  # several in a row are one SequentialHook
+        if getattr(one, "execution_device", None) is not None:
+            return torch.device(one.execution_device)
+    return embeddings.weight.device
 
 
 @contextmanager

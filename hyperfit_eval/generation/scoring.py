@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .batching import in_batches
-from .continuing import require_positions
+from .continuing import input_device, require_ids, require_positions
 
 TOP_K = (1, 3, 5)
 # A batch's float32 logits are kept under this many numbers (1 GiB): vocabularies reach 256,000.
@@ -63,18 +63,20 @@ def score_ids(
     Returns:
         One TextScore a text, computed in float32 from the model's logits.
     Raises:
-        HyperfitError: more positions than the model has.
+        HyperfitError: more positions than the model has, or an id that it lacks.
     """
     if not sequences:
         return []
     length = len(prefix) + max(map(len, sequences))
     require_positions(model, length)
+    require_ids(model, sequences)
     vocabulary = model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, MAX_LOGITS // (length * vocabulary)))
     first_scored = 0 if prefix else 1
+    device = input_device(model)
 
     def run(batch: Sequence[Sequence[int]]) -> list[TextScore]:
-        ids = torch.tensor([[*prefix, *sequence] for sequence in batch], device=model.device)
+        ids = torch.tensor([[*prefix, *sequence] for sequence in batch], device=device)
         start = len(prefix) + first_scored
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits[:, start - 1 :].float()
         log_normalizer = torch.logsumexp(logits, dim=-1)

@@ -18,6 +18,7 @@ from lm_eval.api.model import LM, CachingLM
 from lm_eval.utils import simple_parse_args_string
 
 from ..errors import HyperfitError
+from .arguments import whole_number
 
 SWITCH = "block_citations"
 OPTIONS = (SWITCH, "citation_index", "max_overlap_tokens", "training_set", "per_source")
@@ -103,7 +104,8 @@ def block_model(lm: Any, options: Mapping[str, Any]) -> None:
         )
     cap = options.get("max_overlap_tokens")
     blocker = CitationBlocker(
-        CitationIndex.load(path, tokenizer=lm.tokenizer), max_overlap_tokens=None if cap is None else int(cap)
+        CitationIndex.load(path, tokenizer=lm.tokenizer),
+        max_overlap_tokens=None if cap is None else whole_number("max_overlap_tokens", cap, least=1),
     )
     plain = lm._model_generate
 

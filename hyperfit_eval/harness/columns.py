@@ -67,7 +67,9 @@ class Columns:
 
     def of_text(self, doc: dict, continuation: dict[str, Any], score: dict[str, Any] | None) -> dict[str, Any]:
         """Return this text's value of every metric, `texts` first; None is a value the model does not give."""
-        values: dict[str, Any] = {"texts": {"id": doc["id"], "source": doc["source"], **continuation}}
+        values: dict[str, Any] = {
+            "texts": {"id": doc["id"], "source": doc["source"], "texts": self.texts_fingerprint, **continuation}
+        }
         for prefix, side in SIDES.items():
             values |= {prefix + name: value for name, value in _repetition(continuation[f"{side}_ids"]).items()}
         if score:
@@ -143,6 +145,7 @@ class Columns:
             measured = self._measured(side) if exact else self._measured_in_words()
             for name, metric in measured.items():
                 if isinstance(metric.values, str):
+                    logger.warning("%s%s is unavailable: %s", prefix, name, metric.values)
                     continue
                 self.signatures[prefix + name] = metric.sign(len(self.records))
                 results[f"{prefix}{name}_avg"] = float(metric.values.mean())
@@ -156,8 +159,6 @@ class Columns:
         generation = generation_of(self.records[0], self.texts_fingerprint)
         records = [continuation_of(record) for record in self.records]
         texts = (generated_texts if side == "generated" else original_texts)(generation, records)
-        if len(records) < 2:
-            return {}
         return measure(texts, self.training)
 
     def _measured_in_words(self) -> dict[str, Measured]:
@@ -194,7 +195,7 @@ def bleu_signature_of(name: str, preset: Preset, fields: dict[str, Any], count: 
 
 def generation_of(record: dict[str, Any], texts_fingerprint: str, model: str = "") -> Generation:
     """The header of the records that a logged value of `texts` belongs to."""
-    names = ("tokenizer", "decoding", "blocker", "seed", "dtype")
+    names = ("tokenizer", "former_tokenizer", "bos", "decoding", "blocker", "seed", "dtype")
     return Generation(model=model, texts=texts_fingerprint, **{name: record[name] for name in names})
 
 

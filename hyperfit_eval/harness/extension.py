@@ -5,11 +5,13 @@ from types import ModuleType
 from typing import Any
 
 from . import blocking
+from .arguments import one_line_errors
 from .location import tasks_dir
 
 
 def extend(tasks_module: ModuleType) -> None:
     """Wrap TaskManager.__init__: it also reads our folder of tasks, and tells `blocking` its metadata."""
+    one_line_errors()
     blocking.install()
     manager: Any = tasks_module.TaskManager
     original = manager.__init__

@@ -24,11 +24,17 @@ from ..errors import HyperfitError
 from ..records import CONTEXT_TOKENS, LONG, SHORT
 from ..terminal import bar
 from ..texts.contexts import Passage
-from ..tokenizers import bos_ids, tokenizer_fingerprint
+from ..tokenizers import bos_ids, former_fingerprint, tokenizer_fingerprint
 
 AUTO_BATCH_SIZE = 64
 """First try for --batch_size auto; halved when memory runs out. lm-eval's own search would probe the
 model's full context, thousands of tokens, and often choose 1."""
+
+CHAT_MODELS = (
+    ("lm_eval.models.openai_completions", "LocalChatCompletion"),
+    ("lm_eval.models.anthropic_llms", "AnthropicChat"),
+)
+"""Modules and base classes of lm-eval's models that take messages alone."""
 
 logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
 
@@ -110,9 +116,11 @@ def _parse(request: Instance) -> _Request:
 def _continue_group(lm: LM, group: list[_Request]) -> list[dict[str, Any]]:
     settings, passages = group[0].settings, [request.passage for request in group]
     assert settings is not None
+    _refuse_chat(lm)
     answers = _with_ids(lm, passages, settings) if _is_hf(lm) else _as_text(lm, passages, settings)
-    fingerprint = tokenizer_fingerprint(_tokenizer(lm))
-    return [{**answer, "tokenizer": fingerprint} for answer in answers]
+    tokenizer = _tokenizer(lm)
+    prints = {"tokenizer": tokenizer_fingerprint(tokenizer), "former_tokenizer": former_fingerprint(tokenizer)}
+    return [answer | prints for answer in answers]
 
 
 def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> list[dict[str, Any]]:
@@ -141,6 +149,7 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
     common = {
         "decoding": decoding.describe(),
         "blocker": describe_blocker(blocker),
+        "bos": bool(_prefix(lm)) or not bos_ids(lm.tokenizer),
         "seed": settings.seed,
         "dtype": str(lm.model.dtype).removeprefix("torch."),
     }
@@ -181,6 +190,7 @@ def _as_text(lm: LM, passages: list[Passage], settings: ContinueSettings) -> lis
             "generated_text_at_128": short_text,
             "decoding": {"method": "sample" if settings.do_sample else "greedy", "max_new_tokens": LONG},
             "blocker": None,
+            "bos": True,
             "seed": settings.seed,
             "dtype": "unknown",
         }
@@ -222,6 +232,16 @@ def _is_hf(lm: LM) -> bool:
             f"{lm.tokenizer_name}: an encoder-decoder; hyperfit_openended needs a causal language model"
         )
     return True
+
+
+def _refuse_chat(lm: LM) -> None:
+    for module, name in CHAT_MODELS:
+        chat = getattr(sys.modules.get(module), name, None)
+        if chat is not None and isinstance(lm, chat):
+            raise HyperfitError(
+                f"{type(lm).__name__} sends messages, and a chat endpoint cannot continue raw text; use "
+                "--model local-completions with the server's /v1/completions, or --model hf"
+            )
 
 
 def _tokenizer(lm: Any) -> Any:

@@ -12,6 +12,7 @@ from ..errors import HyperfitError
 from ..files import write_text
 from ..machine import default_device, versions
 from ..records import write_continuations
+from .arguments import require_device, require_dtype, require_limit, whole_number
 from .stderr import f1_stderr, mcc_stderr
 
 DEFAULT_TASKS = ("hyperfit_openended", "mmlu", "glue")
@@ -50,10 +51,11 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from ..checkpoints import load_tokenizer
+    from ..checkpoints import load_config, load_tokenizer
     from .location import tasks_dir
 
-    load_tokenizer(suite.model)  # lm-eval would answer a wrong name with a traceback
+    suite = replace(suite, model=model_name(suite.model))
+    _require(suite, load_tokenizer(suite.model), load_config(suite.model))
     model_args = {"pretrained": suite.model, **suite.model_args}
     given = {"training_set": suite.training_set, "citation_index": suite.citation_index}
     metadata = model_args | {name: str(path) for name, path in given.items() if path is not None}
@@ -81,6 +83,38 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     samples = results.pop("samples")
     _write(suite, results, samples)
     return results
+
+
+def model_name(model: str) -> str:
+    """One name for one model: a folder typed as `M`, `./M`, `M/` or with its full path is the same row of results.
+
+    Inside the working folder the path from there, elsewhere the full path; a Hub id as it is.
+    """
+    if not Path(model).is_dir():
+        return model
+    folder, here = Path(model).resolve(), Path.cwd().resolve()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def _require(suite: Suite, tokenizer: Any, config: Any) -> None:
+    """Refuse in one line what lm-eval would answer with a traceback, some of it after hours."""
+    if not suite.tasks:
+        raise HyperfitError("--tasks: no task is named; `lm_eval ls tasks` lists them")
+    require_limit(suite.limit)
+    require_dtype(str(suite.model_args.get("dtype", "auto")))
+    if suite.num_fewshot is not None:
+        whole_number("num_fewshot", suite.num_fewshot)
+    if suite.device is not None:
+        require_device(suite.device)
+    # Special tokens need no embedding: no text has them, and some models leave them out.
+    special = set(tokenizer.all_special_ids)
+    largest = max(index for index in tokenizer.get_vocab().values() if index not in special)
+    embedded = config.get_text_config().vocab_size
+    if largest >= embedded:
+        raise HyperfitError(
+            f"{suite.model}: the tokenizer gives ids up to {largest}, the model embeds {embedded}; give a model with "
+            "its own tokenizer"
+        )
 
 
 def replace_stderr(results: dict[str, Any]) -> None:

@@ -1,9 +1,7 @@
 """The lm-eval task `hyperfit_openended` and its variants (paper, Sections 4 and 5)."""
 
 import logging
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -11,11 +9,15 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
-from ..errors import HyperfitError, exit_with_one_line
+from ..errors import HyperfitError
 from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
+from .arguments import fraction, one_line_errors, positive, whole_number
 from .checkpoint import checkpoint_file
 from .requests import ContinueSettings, continue_request, score_request
+
+NO_EFFECT = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""Values of the sampling settings that change nothing."""
 
 logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
 
@@ -37,8 +39,7 @@ class OpenEndedTask(ConfigurableTask):
         # The YAML's `class` brought us here; it is no field of lm-eval's TaskConfig.
         config = {key: value for key, value in config.items() if key != "class"}
         config.setdefault("metric_list", [])
-        if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or sys.argv[0].endswith("lm_eval/__main__.py"):
-            sys.excepthook = exit_with_one_line
+        one_line_errors()  # again: with --include_path alone nothing of ours was imported before
         self.settings: dict[str, Any] = dict(config["metadata"])
         super().__init__(config=config)
 
@@ -103,7 +104,7 @@ class OpenEndedTask(ConfigurableTask):
         if kind == "demo":
             return demo_texts()
         if kind == "hub":
-            return select_texts(int(self.settings.get("per_source", 100)))
+            return select_texts(whole_number("per_source", self.settings.get("per_source", 100), least=1))
         raise HyperfitError(f"texts '{kind}' in the metadata of {self.config.task}; expected 'hub' or 'demo'")
 
     def _decoding(self) -> ContinueSettings:
@@ -121,10 +122,22 @@ class OpenEndedTask(ConfigurableTask):
                 f"--gen_kwargs max_gen_toks={options['max_gen_toks']}: {self.config.task} always makes 224 new tokens "
                 f"(paper, Section 4); leave it out"
             )
-        cap = self.settings.get("max_overlap_tokens")
+        sampling = options.get("do_sample", False)
+        if not isinstance(sampling, bool):
+            raise HyperfitError(f"--gen_kwargs do_sample={sampling}: expected True or False")
+        if not sampling and any(options.get(name, off) not in (off, 0) for name, off in NO_EFFECT.items()):
+            typed = ",".join(f"{name}={options[name]}" for name in NO_EFFECT if name in options)
+            raise HyperfitError(f"--gen_kwargs {typed}: greedy decoding does not use it; add do_sample=True")
+        limits = {"temperature": positive, "top_p": fraction, "top_k": whole_number}
+        given = limits.keys() & options.keys() if sampling else ()
+        numbers: dict[str, Any] = {name: limits[name](name, options[name]) for name in given}
+        cap, blocked = self.settings.get("max_overlap_tokens"), self.index_path is not None
         return ContinueSettings(
-            **{name: options[name] for name in known & set(options)},
-            seed=int(self.settings.get("seed", 0)),
+            do_sample=sampling,
+            **numbers,
+            seed=whole_number("seed", self.settings.get("seed", 0)),
             citation_index=str(self.index_path) if self.index_path else None,
-            max_overlap_tokens=int(cap) if self.index_path and cap is not None else None,
+            max_overlap_tokens=whole_number("max_overlap_tokens", cap, least=1)
+            if blocked and cap is not None
+            else None,
         )

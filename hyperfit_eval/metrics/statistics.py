@@ -93,11 +93,11 @@ def share_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Int
     contexts leave open.
 
     Args:
-        values: 0 or 100 for each context, shape (N,), N >= 2.
+        values: 0 or 100 for each context, shape (N,), N >= 1.
     Raises:
-        HyperfitError: fewer than two values, or one that is not finite.
+        HyperfitError: no values, or one that is not finite.
     """
-    values = _checked(values, "values")
+    values = _checked(values, "values", least=1)
     return wilson_interval(int(np.count_nonzero(values)), len(values), confidence=confidence)
 
 
@@ -274,10 +274,10 @@ def _method(name: str, confidence: float, resamples: int, seed: int) -> str:
     return f"{name}|B:{resamples}|seed:{seed}|conf:{confidence:g}"
 
 
-def _checked(values: np.ndarray, name: str) -> np.ndarray:
+def _checked(values: np.ndarray, name: str, least: int = 2) -> np.ndarray:
     values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or len(values) < 2:
-        raise HyperfitError(f"{name}: shape {values.shape}, expected one value for each of at least 2 contexts")
+    if values.ndim != 1 or len(values) < least:
+        raise HyperfitError(f"{name}: shape {values.shape}, expected one value for each of at least {least} contexts")
     if not np.isfinite(values).all():
         raise HyperfitError(f"{name}: {np.count_nonzero(~np.isfinite(values))} of {len(values)} values are not finite")
     return values

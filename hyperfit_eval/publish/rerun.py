@@ -25,7 +25,7 @@ from ..scores.measure import TrainingSet
 from ..scores.tables import score_records
 from ..terminal import bar
 from ..texts.contexts import Passage, demo_texts, select_texts
-from ..tokenizers import bos_ids, tokenizer_fingerprint
+from ..tokenizers import bos_ids, has_fingerprint, tokenizer_fingerprint
 from ..training.loading import load_model
 from .harness_results import of_harness
 from .results import Evaluation, open_ended
@@ -81,7 +81,7 @@ class Rerun:
 
     def _open_ended(self, evaluation: Evaluation) -> Evaluation:
         settings = evaluation.settings
-        if settings["tok_hash"] != tokenizer_fingerprint(self.tokenizer):
+        if not has_fingerprint(self.tokenizer, settings["tok_hash"]):
             raise HyperfitError(f"measured with tokenizer {settings['tok_hash']}, the folder's is another")
         passages = _passages(settings["texts"], _count(settings["N"]))
         blocker, decoding, model = self._blocker(settings), decoding_of(settings), self._model(settings["dtype"])
@@ -91,6 +91,7 @@ class Rerun:
                 self.tokenizer,
                 passages,
                 decoding,
+                prefix=self._prefix(settings),
                 blocker=blocker,
                 batch_size=self.batch_size,
                 progress=shown.update,
@@ -102,10 +103,15 @@ class Rerun:
             blocker=describe_blocker(blocker),
             seed=decoding.seed,
             dtype=settings["dtype"],
+            bos=settings.get("bos") != "no",
             texts=settings["texts"],
         )
         tables = Value(score_records(generation, records, training=self.training), "scores")
-        return open_ended(tables, Value(self._distributions(model, records), "predictions"), settings)
+        predictions = self._distributions(model, records, self._prefix(settings))
+        return open_ended(tables, Value(predictions, "predictions"), settings)
+
+    def _prefix(self, settings: dict[str, Any]) -> list[int]:
+        return [] if settings.get("bos") == "no" else bos_ids(self.tokenizer)
 
     def _task(self, evaluation: Evaluation) -> Evaluation:
         settings = evaluation.settings
@@ -143,13 +149,11 @@ class Rerun:
         cap = int(rule["cap"]) if rule["cap"] else None
         return CitationBlocker(self.index, include_prompt=bool(rule["prompt"]), max_overlap_tokens=cap)
 
-    def _distributions(self, model: Any, records: list[Continuation]) -> dict[str, dict[str, Any]]:
+    def _distributions(self, model: Any, records: list[Continuation], prefix: list[int]) -> dict[str, dict[str, Any]]:
         """What the model predicts along the original texts (paper, Tables 1 and 3)."""
         rows = [record.context_ids + record.original_ids for record in records]
         with bar(len(rows), "original texts") as shown:
-            scores = score_ids(
-                model, rows, prefix=bos_ids(self.tokenizer), batch_size=self.batch_size, progress=shown.update
-            )
+            scores = score_ids(model, rows, prefix=prefix, batch_size=self.batch_size, progress=shown.update)
         values: dict[str, tuple[list[float], Callable[[float], float]]] = {
             "context_perplexity": ([s.context_nll(CONTEXT_TOKENS).mean() for s in scores], math.exp),
             "perplexity": ([s.nll.mean() for s in scores], math.exp),

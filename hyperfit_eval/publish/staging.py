@@ -16,7 +16,7 @@ from ..documents import Value, parse_yaml, read_document, read_regular, regular_
 from ..errors import HyperfitError
 from ..scores.training_set import training_set_of
 from ..texts.blocks import TrainingBlocks, read_blocks, write_blocks
-from ..tokenizers import tokenizer_fingerprint
+from ..tokenizers import has_fingerprint, tokenizer_fingerprint
 from ..training import folder as run_folder
 from ..training.recipe_files import read_recipe
 from . import card, privacy
@@ -120,7 +120,7 @@ def check(folder: Path, tokenizer: str) -> None:
     card.check(folder / CARD)
     _check_weights(folder)
     loaded = _tokenizer(folder)
-    if tokenizer_fingerprint(loaded) != tokenizer:
+    if not has_fingerprint(loaded, tokenizer):
         raise HyperfitError(
             f"the folder's tokenizer is {tokenizer_fingerprint(loaded)}, the run was trained with {tokenizer}; restore "
             "its files"

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +51,7 @@ class TrainingSet:
 
     def shares_tokenizer(self, texts: "Texts") -> bool:
         """Whether its ids can be compared with those of the texts."""
-        return self.tokenizer == texts.recipe["tok_hash"]
+        return self.tokenizer in texts.tokenizers
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,14 @@ class Texts:
         ids: at least 96 token ids each.
         texts, short_texts: of all the ids, and of the first 96.
         recipe: fields of every signature of these texts.
+        tokenizers: fingerprints of the tokenizer of the ids.
     """
 
     ids: list[list[int]]
     texts: list[str]
     short_texts: list[str]
     recipe: dict[str, Any]
+    tokenizers: frozenset[str]
 
     @property
     def shortest(self) -> int:
@@ -84,11 +86,11 @@ class Texts:
 
     def subset(self, members: np.ndarray) -> "Texts":
         """Some of the texts, by number."""
-        return Texts(
-            [self.ids[i] for i in members],
-            [self.texts[i] for i in members],
-            [self.short_texts[i] for i in members],
-            self.recipe,
+        return replace(
+            self,
+            ids=[self.ids[i] for i in members],
+            texts=[self.texts[i] for i in members],
+            short_texts=[self.short_texts[i] for i in members],
         )
 
 
@@ -124,6 +126,7 @@ def generated_texts(generation: Generation, records: Sequence[Continuation]) -> 
         "ctx": CONTEXT_TOKENS,
         "dec": generation.decoding.get("method", "unknown") + (f"({','.join(settings)})" if settings else ""),
         "block": _block(generation.blocker),
+        "bos": None if generation.bos else "no",
         "dtype": generation.dtype,
         "seed": generation.seed,
         "texts": generation.texts or None,
@@ -135,6 +138,7 @@ def generated_texts(generation: Generation, records: Sequence[Continuation]) -> 
         [record.generated_text for record in records],
         [record.generated_text_at_128 for record in records],
         recipe,
+        generation.tokenizers,
     )
 
 
@@ -156,6 +160,7 @@ def original_texts(generation: Generation, records: Sequence[Continuation]) -> T
         [record.original_text for record in records],
         [record.original_text_at_128 for record in records],
         recipe | {"tok_hash": generation.tokenizer},
+        generation.tokenizers,
     )
 
 
@@ -253,7 +258,7 @@ def _self_bleu(texts: Texts, preset: Preset, report: Report | None) -> dict[str,
     name, rows = f"self_bleu{preset.suffix}", texts.rows(preset)
     sign = _signer(texts, "self_bleu", preset, unit=preset.unit, agg="max-pair", len=SHORT)
     if len(rows) < 2:
-        return {name: Measured("1 text, Self-BLEU needs others to compare it with", "BLEU", sign)}
+        return {name: Measured(ALONE, "BLEU", sign)}
     progress = partial(report, f"Self-BLEU of {preset.unit}") if report else None
     pairwise = pairwise_bleu(rows, **preset.smoothing.as_arguments(), progress=progress)
     return {name: Measured(pairwise.max(axis=1), "BLEU", sign, preset.unit == "words", pairwise)}
@@ -293,7 +298,10 @@ def _overlap(texts: Texts, training: TrainingSet, report: Report | None) -> dict
     return measured
 
 
-_OTHER_TOKENIZER = "the training set was cut with another tokenizer"
+ALONE = "1 text, Self-BLEU needs others to compare it with"
+_OTHER_TOKENIZER = (
+    "the training set was cut with another tokenizer (one of version 0.1.0 is recognized without add_bos_token alone)"
+)
 
 
 def _too_short(texts: Texts, length: int) -> str:

@@ -16,7 +16,18 @@ from ..metrics.statistics import (
     share_interval,
 )
 from ..records import Continuation, Generation
-from .measure import Measured, Report, Texts, TrainingSet, curves, generated_texts, measure, original_texts, whole_set
+from .measure import (
+    ALONE,
+    Measured,
+    Report,
+    Texts,
+    TrainingSet,
+    curves,
+    generated_texts,
+    measure,
+    original_texts,
+    whole_set,
+)
 from .signature import PRESETS
 
 
@@ -38,8 +49,8 @@ def score_records(
         {"contexts": N, "sources": {source: N}, "generated": tables, "original": tables}, where tables
         map "all" and each source to {metric: entry}. An entry is
         {"mean", "low", "high", "max", "n", "unit", "method", "signature"}; for a metric of the whole set
-        {"value", "n", "unit", "signature"}; for a curve, in "all" alone, {"first", "values", ...}; for
-        what cannot be had {"unavailable": why}.
+        {"value", "n", "unit", "signature"}; for a mean over too few texts for an interval the same with "max";
+        for a curve, in "all" alone, {"first", "values", ...}; for what cannot be had {"unavailable": why}.
     Raises:
         HyperfitError: no records, or a continuation that is too short.
     """
@@ -77,7 +88,8 @@ def compare_records(
         {"contexts": N, "sources": {source: N}, "all" and each source: {metric: entry}}. An entry is
         {"a", "b", "difference", "low", "high", "p_value", "p_holm", "n", "unit", "method",
         "signature_a", "signature_b"}, with a and b the means and p_holm corrected for the number of metrics of the
-        table; or {"unavailable": why}.
+        table; for too few contexts for an interval without "low", "high", "method" and the p-values; or
+        {"unavailable": why}.
     Raises:
         HyperfitError: different contexts, no records, or a continuation that is too short.
     """
@@ -86,7 +98,7 @@ def compare_records(
     texts_a, texts_b = generated_texts(generation_a, records_a), generated_texts(generation_b, records_b)
     measured_a = measure(texts_a, training, _named(report, "A"))
     measured_b = measure(texts_b, training, _named(report, "B"))
-    same_tokenizer = generation_a.tokenizer == generation_b.tokenizer
+    same_tokenizer = bool(generation_a.tokenizers & generation_b.tokenizers)
     joint = _joint_pairs(texts_a, texts_b, same_tokenizer)
     groups = _groups(records_a)
     tables: dict[str, Any] = {
@@ -120,17 +132,18 @@ def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
     """Mean over some of the texts; Self-BLEU is computed anew within them."""
     if isinstance(metric.values, str):
         return {"unavailable": metric.values}
-    if too_few := _too_few(metric, members):
-        return too_few
-    if metric.pairwise is not None:
-        pairwise = metric.pairwise[np.ix_(members, members)]
-        interval, highest = self_bleu_interval(pairwise), pairwise.max()
+    if metric.pairwise is not None and len(members) < 2:
+        return {"unavailable": ALONE}
+    pairwise = None if metric.pairwise is None else metric.pairwise[np.ix_(members, members)]
+    values = metric.values[members] if pairwise is None else pairwise.max(axis=1)
+    mean: dict[str, Any]
+    if metric.share:
+        mean = share_interval(values).as_dict()
+    elif not _enough(metric, members):
+        mean = {"value": float(values.mean()), "n": len(members)}
     else:
-        values = metric.values[members]
-        interval = share_interval(values) if metric.share else mean_interval(values)
-        highest = values.max()
-    recipe = {"unit": metric.unit, "signature": metric.sign(len(members))}
-    return {**interval.as_dict(), "max": float(highest), **recipe}
+        mean = (mean_interval(values) if pairwise is None else self_bleu_interval(pairwise)).as_dict()
+    return {**mean, "max": float(values.max()), "unit": metric.unit, "signature": metric.sign(len(members))}
 
 
 def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.ndarray) -> dict[str, Any]:
@@ -138,30 +151,33 @@ def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.
         return {"unavailable": a.values}
     if isinstance(b.values, str):
         return {"unavailable": b.values}
-    if too_few := _too_few(a, members):
-        return too_few
-    values_a, values_b = a.values[members], b.values[members]
-    if joint is None:
-        result = paired_test(values_a, values_b)
-    else:
+    values_a, values_b, count = a.values[members], b.values[members], len(members)
+    if joint is not None:
+        if count < 2:
+            return {"unavailable": ALONE}
         both = np.concatenate([members, members + len(joint) // 2])
-        pairwise, count = joint[np.ix_(both, both)], len(members)
+        pairwise = joint[np.ix_(both, both)]
         values_a, values_b = pairwise[:count, :count].max(axis=1), pairwise[count:, count:].max(axis=1)
-        result = self_bleu_paired_test(pairwise)
+    result: dict[str, Any]
+    if not _enough(a, members):
+        result = {"difference": float(values_a.mean() - values_b.mean()), "n": count}
+    elif joint is None:
+        result = paired_test(values_a, values_b).as_dict()
+    else:
+        result = self_bleu_paired_test(pairwise).as_dict()
     return {
         "a": float(values_a.mean()),
         "b": float(values_b.mean()),
-        **result.as_dict(),
+        **result,
         "unit": a.unit,
         "signature_a": a.sign(len(members)),
         "signature_b": b.sign(len(members)),
     }
 
 
-def _too_few(metric: Measured, members: np.ndarray) -> dict[str, Any] | None:
-    """The entry of a mean over too few texts for an interval, or None."""
-    needed = 2 if metric.pairwise is None else 3
-    return {"unavailable": f"{len(members)} texts, an interval needs {needed}"} if len(members) < needed else None
+def _enough(metric: Measured, members: np.ndarray) -> bool:
+    """Whether there are enough texts for an interval; the mean is defined without."""
+    return len(members) >= (2 if metric.pairwise is None else 3)
 
 
 def _joint_pairs(texts_a: Texts, texts_b: Texts, same_tokenizer: bool) -> dict[str, np.ndarray]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from ..checkpoints import load_config, load_tokenizer
 from ..citation import CitationIndex
-from ..errors import HyperfitError
-from ..generation.continuing import require_positions
+from ..generation.continuing import require_ids, require_positions
 from ..records import CONTEXT_TOKENS, SHORT
 from ..texts.blocks import TrainingBlocks
 from ..tokenizers import bos_ids
@@ -92,9 +91,4 @@ def gather(options: HyperfitArguments, training: RecipeArguments, say: Callable[
 def _require_fit(model: Any, blocks: TrainingBlocks, prefix_tokens: int) -> None:
     """Raise when the model has too few positions, or too small a vocabulary, for the blocks."""
     require_positions(model, prefix_tokens + blocks.ids.shape[1])
-    vocabulary, largest = model.get_input_embeddings().num_embeddings, int(blocks.ids.max())
-    if largest >= vocabulary:
-        raise HyperfitError(
-            f"the tokenizer gives ids up to {largest}, the model embeds {vocabulary}; give a model with its own "
-            "tokenizer"
-        )
+    require_ids(model, [[int(blocks.ids.max())]])
