@@ -205,6 +205,12 @@ def test_a_chat_endpoint_is_refused_before_the_first_request(tiny_tokenizer):
         )
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_texts_are_refused(hf, limit):
+    with pytest.raises(HyperfitError, match=f"--limit {limit}: expected a whole number of texts"):
+        evaluate(hf, limit=limit)
+
+
 def test_one_text_has_scores_but_those_that_need_another(hf):
     got = values(evaluate(hf, limit=1))
     assert got["self_bleu_avg"] == "unavailable"

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import DTYPES
 from ..errors import HyperfitError, exit_with_one_line
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def one_line_errors() -> None:

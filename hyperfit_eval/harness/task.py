@@ -12,7 +12,7 @@ from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..errors import HyperfitError
 from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
-from .arguments import fraction, one_line_errors, positive, whole_number
+from .arguments import fraction, one_line_errors, positive, require_limit, whole_number
 from .checkpoint import checkpoint_file
 from .requests import ContinueSettings, continue_request, score_request
 
@@ -58,6 +58,11 @@ class OpenEndedTask(ConfigurableTask):
                 f'build one with `hyperfit index build` and add --metadata \'{{"citation_index": "FILE"}}\''
             )
         self.columns = columns.Columns(self.texts, checkpoint_file(self.settings, "training_set", BLOCKS_FILE))
+
+    def build_all_requests(self, *, limit: int | None = None, **kwargs: Any) -> None:
+        """The requests of the first `limit` texts; lm-eval would answer 0 of them with a traceback."""
+        require_limit(limit)
+        super().build_all_requests(limit=limit, **kwargs)
 
     def doc_to_text(self, doc: dict, doc_to_text: Any = None) -> str:
         """The whole text; the model's side cuts it, with its own tokenizer."""
