@@ -207,7 +207,7 @@ def test_a_chat_endpoint_is_refused_before_the_first_request(tiny_tokenizer):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_no_texts_are_refused(hf, limit):
-    with pytest.raises(HyperfitError, match=f"--limit {limit}: expected a whole number of texts"):
+    with pytest.raises(HyperfitError, match=f"--limit leaves no texts of {TASK}; expected a whole number"):
         evaluate(hf, limit=limit)
 
 

@@ -12,7 +12,7 @@ from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..errors import HyperfitError
 from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
-from .arguments import fraction, one_line_errors, positive, require_limit, whole_number
+from .arguments import fraction, one_line_errors, positive, whole_number
 from .checkpoint import checkpoint_file
 from .requests import ContinueSettings, continue_request, score_request
 
@@ -61,7 +61,10 @@ class OpenEndedTask(ConfigurableTask):
 
     def build_all_requests(self, *, limit: int | None = None, **kwargs: Any) -> None:
         """The requests of the first `limit` texts; lm-eval would answer 0 of them with a traceback."""
-        require_limit(limit)
+        if limit is not None and limit < 1:  # not the number typed: lm-eval has made texts of a share
+            raise HyperfitError(
+                f"--limit leaves no texts of {self.config.task}; expected a whole number of texts, or a share between 0 and 1"
+            )
         super().build_all_requests(limit=limit, **kwargs)
 
     def doc_to_text(self, doc: dict, doc_to_text: Any = None) -> str:
