@@ -63,7 +63,8 @@ class OpenEndedTask(ConfigurableTask):
         """The requests of the first `limit` texts; lm-eval would answer 0 of them with a traceback."""
         if limit is not None and limit < 1:  # not the number typed: lm-eval has made texts of a share
             raise HyperfitError(
-                f"--limit leaves no texts of {self.config.task}; expected a whole number of texts, or a share between 0 and 1"
+                f"--limit leaves no texts of {self.config.task}; expected a whole number of texts, or a share between "
+                "0 and 1"
             )
         super().build_all_requests(limit=limit, **kwargs)
 
