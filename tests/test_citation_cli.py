@@ -52,6 +52,22 @@ def test_build_inspect_and_check(folder):
     assert output.endswith(" tokens, 0 stretches of 5 tokens or more, the longest of 0\n")
 
 
+def test_check_says_what_was_compared(folder, monkeypatch):
+    index = folder / "citation_index.safetensors"
+    run("build", folder / "training_blocks.jsonl", "--output", index)
+    opened = CitationIndex.load(index)
+    whole = f"{index}: 128 tokens, {opened.header.ngrams} n-grams; structure whole, checksums "
+    assert run("check", index) == run("check", index, "--full") == f"{whole}agree\n"
+    monkeypatch.setattr("hyperfit_eval.citation.stored.COMPARED_BYTES", 1000)
+    assert run("check", index).startswith(f"{whole}not compared (more than 0 GiB, add --full to compare")
+    swapped = opened.positions.copy()
+    swapped[[0, -1]] = swapped[[-1, 0]]  # in bounds, and wrong
+    index.write_bytes(index.read_bytes().replace(opened.positions.tobytes(), swapped.tobytes()))
+    assert run("check", index).startswith(whole)
+    with pytest.raises(HyperfitError, match=r"positions has checksum [0-9a-f]{8}, its header says '[0-9a-f]{8}'; the"):
+        run("check", index, "--full")
+
+
 def test_texts(tmp_path):
     tokenizer = kinds.byte_level()
     one, two = "The dog.", "Anna said."
@@ -59,7 +75,7 @@ def test_texts(tmp_path):
     (tmp_path / "two.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (one, two)))
     expected = [tokenizer(text)["input_ids"] for text in (one, two)]
     for name in ("two.txt", "two.jsonl"):
-        assert read_sequences(tmp_path / name, tokenizer) == expected
+        assert [row.tolist() for row in read_sequences(tmp_path / name, tokenizer)] == expected
 
 
 def test_refused(folder):

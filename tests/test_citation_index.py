@@ -1,6 +1,7 @@
 """The index and its lookup: by hand, against a dictionary, and with files that are not what they should be."""
 
 import json
+import os
 import shutil
 from collections import defaultdict
 from itertools import count
@@ -14,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from hyperfit_eval import files
 from hyperfit_eval.citation import CitationIndex, CitationMatcher, Overlap
-from hyperfit_eval.citation.index import _sorted_ngrams
+from hyperfit_eval.citation.building import sorted_ngrams
+from hyperfit_eval.citation.stored import write_index
 from hyperfit_eval.citation.words import starts_word
 from hyperfit_eval.errors import HyperfitError
 
@@ -158,11 +160,11 @@ def test_a_foreign_ngram_with_the_same_key_is_not_matched():
 
 
 def test_keys_are_drawn_again_until_the_corpus_has_no_collision():
-    first = _sorted_ngrams(np.array([1, 2, 3, -1], dtype=np.int32), 3)[2]
+    first = sorted_ngrams(np.array([1, 2, 3, -1], dtype=np.int32), 3)[2]
     one = np.full(3, 2**30)
     other = one + colliding_difference(first)
     tokens = np.array([*one, 7, -1, *other, 8, -1], dtype=np.int32)
-    keys, positions, multipliers = _sorted_ngrams(tokens, 3)
+    keys, positions, multipliers = sorted_ngrams(tokens, 3)
     assert (multipliers != first).any()
     assert len(set(keys.tolist())) == len(positions) == 4
 
@@ -219,11 +221,14 @@ def test_another_tokenizer(saved):
         CitationIndex.load(saved[2], kinds.wordpiece())
 
 
+def header_of(path):
+    raw = path.read_bytes()
+    return json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["citation_index"])
+
+
 def rewritten(path, drop=(), **fields):
     """The file with other fields in its header (None: without), or without some arrays."""
-    raw = path.read_bytes()
-    metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    header = json.loads(metadata["citation_index"]) | fields
+    header = header_of(path) | fields
     header = {name: value for name, value in header.items() if value is not None}
     arrays = {name: array for name, array in load_file(path).items() if name not in drop}
     save_file(arrays, path, {"citation_index": json.dumps(header)})
@@ -248,27 +253,139 @@ def test_truncated_foreign_and_other_versions(saved):
         refused("not a safetensors file, a citation index was expected")
     path.write_text("prose" * 100)
     refused("not a safetensors file, a citation index was expected")
-    rewritten(path, version=2)
-    refused("version 2, this package reads 1; build the index again or pip install -U hyperfit-eval")
+    rewritten(path, version=3)
+    refused("version 3, this package reads 1 and 2; build the index again or pip install -U hyperfit-eval")
     rewritten(path, format="pt")
     refused("format 'pt', expected 'hyperfit-eval/citation-index'")
     for ngram in (None, "five"):
         rewritten(path, ngram=ngram)
         refused("its header is damaged; build the index again")
     rewritten(path, ngram=4)
-    refused("its arrays do not fit together; build the index again")
+    refused("its arrays do not fit together; the file is damaged, build the index again")
     rewritten(path, drop=["tokens"])
+    refused("tokens is missing, expected int32 of 1 dimension; the file is damaged, build the index again")
+    rewritten(path, checksums=None)
+    refused("its header is damaged; build the index again")
+    rewritten(path, checksums={"keys": 1})
     refused("its header is damaged; build the index again")
     save_file({"weight": np.zeros(3, dtype=np.float32)}, path)
     refused("its tensors are not those of a citation index")
     save_file({"weight": np.zeros(3, dtype=np.int32)}, path)
     refused("format None, expected 'hyperfit-eval/citation-index'")
-    save_file({"weight": np.zeros(3, dtype=np.int32)}, path, {"citation_index": "[1"})
-    refused("its header is damaged .*; build the index again")
+    for text in ("[1", "[1]", "7", "[" * 100_000):
+        save_file({"weight": np.zeros(3, dtype=np.int32)}, path, {"citation_index": text})
+        refused("its header is damaged .*; build the index again")
     path.unlink()
     path.mkdir()
-    with pytest.raises(HyperfitError, match="cannot be read"):
+    with pytest.raises(HyperfitError, match="not a file, a citation index was expected"):
         CitationIndex.load(path)
     shutil.rmtree(path)
     with pytest.raises(HyperfitError, match=r"index.safetensors: cannot be read \(No such file or directory\)"):
         CitationIndex.load(path)
+
+
+def test_headers_that_no_library_writes(tmp_path):
+    path = tmp_path / "index.safetensors"
+    spans = [[0, 4.0], [4, 0], [-4, 0], [0], "ab", None]
+    entries = [{"dtype": "I32", "shape": [1], "data_offsets": span} for span in spans]
+    entries += [{"dtype": kind, "shape": [1], "data_offsets": [0, 4]} for kind in ("F32", [], None)]
+    shapes = [[1.0], ["1"], [True], 1, [2**63]]
+    entries += [{"dtype": "I32", "shape": shape, "data_offsets": [0, 4]} for shape in shapes]
+    headers = [{"tokens": entry} for entry in (*entries, [], 1)]
+    for header in (*headers, {"__metadata__": 1}, {"__metadata__": {"a": 1}}):
+        raw = json.dumps(header).encode()
+        path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(4))
+        with pytest.raises(HyperfitError, match=r"index\.safetensors: .*(citation index|build)"):
+            CitationIndex.load(path)
+    raw = b"[" * 500_000
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw)
+    with pytest.raises(HyperfitError, match="not a safetensors file"):
+        CitationIndex.load(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(HyperfitError, match="not a file, a citation index was expected"):
+        CitationIndex.load(path)
+
+
+def set_at(place, value):
+    def damage(array):
+        array[place] = value
+        return array
+
+    return damage
+
+
+# What contradicts the structure of an index, and what only a checksum shows.
+IN_STRUCTURE = {
+    "kinds all 0": ("kinds", lambda a: a * 0),
+    "kinds all 1": ("kinds", lambda a: a * 0 + 1),
+    "kinds of no meaning": ("kinds", set_at(3, 9)),
+    "kinds zeroed but for the first 16": ("kinds", set_at(slice(16, None), 0)),
+    "kinds too few": ("kinds", lambda a: a[:-1]),
+    "kinds of 64 bits": ("kinds", lambda a: a.astype(np.int64)),
+    "keys unsorted": ("keys", lambda a: a[::-1].copy()),
+    "keys that meet": ("keys", lambda a: np.repeat(a[::2], 2)[: len(a)]),
+    "keys zeroed": ("keys", lambda a: a * 0),
+    "keys too few": ("keys", lambda a: a[:-1]),
+    "no keys": ("keys", lambda a: a[:0]),
+    "keys of 32 bits": ("keys", lambda a: a.astype(np.int32)),
+    "buckets negative": ("buckets", lambda a: -a),
+    "buckets beyond the keys": ("buckets", lambda a: a + 10**6),
+    "one bucket moved": ("buckets", set_at(5, 0)),
+    "buckets too few": ("buckets", lambda a: a[: len(a) // 2 + 1]),
+    "starts zeroed": ("starts", lambda a: a * 0),
+    "starts negative": ("starts", lambda a: -a),
+    "starts unsorted": ("starts", lambda a: a[::-1].copy()),
+    "starts beyond the entries": ("starts", set_at(-1, 10**6)),
+    "positions negative": ("positions", lambda a: -a - 1),
+    "positions beyond the tokens": ("positions", lambda a: a + 10**6),
+    "one position at the end": ("positions", set_at(3, 20 * 65 - 5)),
+    "positions too few": ("positions", lambda a: a[:-1]),
+    "positions of 8 bits": ("positions", lambda a: a.astype(np.uint8)),
+    "an id beyond the vocabulary": ("tokens", set_at(3, 10**6)),
+    "an id negative": ("tokens", set_at(3, -2)),
+    "a separator gone": ("tokens", set_at(-1, 5)),
+    "tokens all separators": ("tokens", lambda a: a * 0 - 1),
+    "tokens too few": ("tokens", lambda a: a[:-1]),
+    "tokens in two dimensions": ("tokens", lambda a: a.reshape(-1, 65)),
+    "multipliers too few": ("multipliers", lambda a: a[:-1]),
+}
+IN_CHECKSUM = {
+    "kinds turned round": ("kinds", lambda a: a[::-1].copy()),
+    "positions turned round": ("positions", lambda a: a[::-1].copy()),
+    "positions zeroed": ("positions", lambda a: a * 0),
+    "one id another": ("tokens", set_at(3, 5)),
+    "multipliers zeroed": ("multipliers", lambda a: a * 0),
+}
+
+
+def refusal(path):
+    """The message with which a file is refused; "" if it is not."""
+    try:
+        CitationIndex.load(path)
+    except HyperfitError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", [*IN_STRUCTURE, *IN_CHECKSUM])
+def test_damaged_arrays_are_refused(saved, name):
+    _, index, path = saved
+    array, damage = {**IN_STRUCTURE, **IN_CHECKSUM}[name]
+    arrays = {**index._arrays, array: damage(index._arrays[array].copy())}
+    save_file(arrays, path, {"citation_index": json.dumps(header_of(path))})
+    assert refusal(path).endswith("; the file is damaged, build the index again")
+    in_structure = name in IN_STRUCTURE
+    rewritten(path, version=1, checksums=None)  # as 0.1.0 wrote it
+    assert refusal(path).endswith("; the file is damaged, build the index again") == in_structure
+    write_index(path, index.header, arrays)  # with checksums that agree
+    assert bool(refusal(path)) == in_structure
+
+
+def test_an_index_written_by_0_1_0_is_read_without_checksums(saved):
+    _, index, path = saved
+    rewritten(path, version=1, checksums=None)
+    loaded = CitationIndex.load(path, TOKENIZER, full=True)
+    assert loaded.header == index.header
+    assert loaded.not_compared == "written by 0.1.0 without checksums, build the index again to have them"
+    assert loaded.find(index.sequence(3)) == [Overlap(0, 64, 3, 0)]

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .index import CitationIndex, IndexHeader, Overlap
+from .index import CitationIndex, Overlap
 from .matcher import Bans, CitationMatcher, Counters, ban
+from .stored import IndexHeader
 
 __all__ = ["Bans", "CitationBlocker", "CitationIndex", "CitationMatcher", "Counters", "IndexHeader", "Overlap", "ban"]
 

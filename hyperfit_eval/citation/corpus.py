@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import HyperfitError
 from ..texts import blocks
 from ..texts.corpus import load_corpus
 from ..tokenizers import has_fingerprint, plain_ids, tokenizer_fingerprint
 
 
-def read_sequences(source: str | Path, tokenizer: Any) -> list[list[int]]:
-    """Token ids of a training-blocks file as they are, or of texts by `tokenizer`.
+def read_sequences(source: str | Path, tokenizer: Any) -> list[np.ndarray]:
+    """Token ids of a training-blocks file as they are, or of texts by `tokenizer`: int arrays of shape (T,).
 
     A model that saw the texts cut into blocks elsewhere saw no n-gram that is not in them, so indexing
     whole texts only blocks more.
@@ -22,14 +24,15 @@ def read_sequences(source: str | Path, tokenizer: Any) -> list[list[int]]:
         HyperfitError: an unreadable source, or blocks of another tokenizer.
     """
     if not _is_blocks(Path(source)):
-        return [plain_ids(tokenizer, text) for text in load_corpus(source).texts]
+        texts = load_corpus(source).texts
+        return [np.array(plain_ids(tokenizer, text), dtype=np.int32) for text in texts]
     read = blocks.read_blocks(source)
     if not has_fingerprint(tokenizer, read.tokenizer):
         raise HyperfitError(
             f"{source}: blocks of tokenizer {read.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
             "give the tokenizer that the model was trained with"
         )
-    return read.ids.tolist()
+    return list(read.ids)  # rows of one array: Python's integers would take 36 bytes a token
 
 
 def _is_blocks(path: Path) -> bool:

@@ -1,56 +1,29 @@
 """The citation index: which token continues which n-gram of the hyperfitting dataset (docs/citation.md)."""
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from .. import files
 from ..errors import HyperfitError
 from ..tokenizers import has_fingerprint, tokenizer_fingerprint
-from .edges import Edge, word_borders
-from .mapped import open_mapped
-from .words import CONTEXT, Pieces
+from .building import checked_ids, compacted, distinct_continuations, joined, kinds_of, sorted_ngrams
+from .stored import (
+    SEPARATOR,
+    STARTS_WORD,
+    IndexHeader,
+    bucket_bits,
+    bucket_starts,
+    read_index,
+    write_index,
+)
 
-FORMAT = "hyperfit-eval/citation-index"
-VERSION = 1
-NEVER_BANNED, INSIDE_WORD, STARTS_WORD = range(3)
-"""Kinds of continuations: no token or a special one, one that goes on with a word, one that starts a word."""
-_METADATA = "citation_index"
-_ARRAYS = ("keys", "buckets", "starts", "positions", "kinds", "tokens", "multipliers")
-_SEPARATOR = -1
 _CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class IndexHeader:
-    """What an index was made of; written into its file and into the records of blocked generations."""
-
-    ngram: int
-    corpus: str
-    """Fingerprint of the token ids (`files.fingerprint_ids`)."""
-    tokenizer: str
-    """Fingerprint of the tokenizer (`tokenizers.tokenizer_fingerprint`)."""
-    sequences: int
-    tokens: int
-    ngrams: int
-    """Distinct n-grams."""
-    continuations: int
-    """Distinct pairs of an n-gram and a token after it."""
-    word_starts: int
-    """Those of them that start a word: what the blocker bans."""
-    most_continuations: int
-    """The largest number of entries of one n-gram."""
-    widest_bucket: int
-    """The largest number of n-grams in one bucket."""
-    largest_id: int
 
 
 class Overlap(NamedTuple):
@@ -84,8 +57,11 @@ class CitationIndex:
         multipliers: int64 (ngram,).
     """
 
-    def __init__(self, header: IndexHeader, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, header: IndexHeader, arrays: dict[str, np.ndarray], not_compared: str = "") -> None:
         self.header = header
+        self.not_compared = not_compared
+        """Why its checksums were not compared when it was read; "" if they were, or if it was just built."""
+        self._arrays = arrays
         self.ngram = header.ngram
         self.keys = arrays["keys"]
         self.buckets = arrays["buckets"]
@@ -116,89 +92,72 @@ class CitationIndex:
         """
         if ngram < 1:
             raise HyperfitError(f"ngram={ngram}: at least 1 token is needed, the paper uses 5")
-        rows = [_ids(row, number) for number, row in enumerate(sequences, start=1)]
-        if not any(len(row) >= ngram for row in rows):
-            raise HyperfitError(
-                f"{len(rows)} sequences, none of {ngram} tokens or more: nothing would ever be blocked; "
-                "index the blocks that the model was trained on"
-            )
-        tokens = _joined(rows)
-        keys, positions, multipliers = _sorted_ngrams(tokens, ngram)
-        keys, positions = _distinct_continuations(tokens, keys, positions, ngram)
-        kinds = _kinds(tokens, positions, ngram, tokenizer)
-        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True])
-        keys = keys[starts[:-1]]
-        buckets = _buckets(keys)
+        tokens = joined(sequences, ngram)
+        keys, positions, multipliers = sorted_ngrams(tokens, ngram)
+        keys, positions = distinct_continuations(tokens, keys, positions, ngram)
+        kinds = kinds_of(tokens, positions, ngram, tokenizer)
+        first = np.r_[True, keys[1:] != keys[:-1]]
+        starts = np.flatnonzero(first).astype(positions.dtype)
+        starts = np.append(starts, starts.dtype.type(len(keys)))
+        keys = compacted(keys, first)
+        bits = bucket_bits(len(keys))
+        buckets = np.r_[bucket_starts(keys, bits, 0, 1 << bits), len(keys)].astype(positions.dtype)
+        arrays = {
+            "buckets": buckets,
+            "starts": starts,
+            "positions": positions,
+            "keys": keys,
+            "kinds": kinds,
+            "tokens": tokens,
+            "multipliers": multipliers,
+        }
+        ends = np.flatnonzero(tokens == SEPARATOR)
         header = IndexHeader(
             ngram=ngram,
-            corpus=files.fingerprint(row.astype("<i8").tobytes() for row in rows),
+            corpus=files.fingerprint(row.astype("<i8").tobytes() for row in _sequences(tokens, ends)),
             tokenizer=tokenizer_fingerprint(tokenizer),
-            sequences=len(rows),
-            tokens=len(tokens) - len(rows),
+            sequences=len(ends),
+            tokens=len(tokens) - len(ends),
             ngrams=len(keys),
-            continuations=int(np.count_nonzero(tokens[positions + ngram] != _SEPARATOR)),
+            continuations=int(np.count_nonzero(tokens[positions + ngram] != SEPARATOR)),
             word_starts=int(np.count_nonzero(kinds == STARTS_WORD)),
             most_continuations=int(np.diff(starts).max()),
             widest_bucket=int(np.diff(buckets).max()),
             largest_id=int(tokens.max()),
         )
-        arrays = {"buckets": buckets, "starts": starts, "positions": positions}
-        if len(tokens) < 2**31:
-            arrays = {name: array.astype(np.int32) for name, array in arrays.items()}
-        arrays |= {"keys": keys, "kinds": kinds, "tokens": tokens, "multipliers": multipliers}
         return cls(header, arrays)
 
     def save(self, path: str | Path) -> None:
         """Write the index as one safetensors file, atomically."""
-        # One metadata entry: safetensors writes several in random order, and equal indexes should be equal files.
-        header = json.dumps({"format": FORMAT, "version": VERSION, **asdict(self.header)})
-        with files.atomic_path(path) as temporary:
-            save_file({name: getattr(self, name) for name in _ARRAYS}, temporary, metadata={_METADATA: header})
+        write_index(path, self.header, self._arrays)
 
     @classmethod
-    def load(cls, path: str | Path, tokenizer: Any = None) -> "CitationIndex":
-        """Open an index memory-mapped: nothing is read but the header, however large the corpus.
+    def load(cls, path: str | Path, tokenizer: Any = None, full: bool = False) -> "CitationIndex":
+        """Open an index memory-mapped, and check it.
+
+        Types, order and bounds of all arrays are always checked, which reads the file once; their checksums if
+        the file has at most 1 GiB.
 
         Args:
             tokenizer: when given, it must be the one that the index was built with.
+            full: compare checksums whatever the size.
         Raises:
-            HyperfitError: missing, truncated or foreign file, another version, another tokenizer.
+            HyperfitError: missing, damaged or foreign file, another version, another tokenizer.
         """
-        metadata, arrays = open_mapped(path)
-        try:
-            fields = json.loads(metadata.get(_METADATA, "{}"))
-            found, version = fields.pop("format", None), fields.pop("version", None)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise HyperfitError(f"{path}: its header is damaged ({error}); build the index again") from error
-        if found != FORMAT:
-            raise HyperfitError(f"{path}: format {found!r:.60}, expected '{FORMAT}'")
-        if version != VERSION:
-            raise HyperfitError(
-                f"{path}: version {version!r:.60}, this package reads {VERSION}; "
-                "build the index again or pip install -U hyperfit-eval"
-            )
-        expected = {name: type(value) for name, value in fields.items()}
-        if expected != IndexHeader.__annotations__ or set(arrays) != set(_ARRAYS):
-            raise HyperfitError(f"{path}: its header is damaged; build the index again")
-        header = IndexHeader(**fields)
-        sizes = {name: array.size for name, array in arrays.items()}
-        fits = sizes["starts"] == sizes["keys"] + 1 == header.ngrams + 1 and sizes["multipliers"] == header.ngram
-        bits = (sizes["buckets"] - 1).bit_length() - 1
-        if not fits or sizes["positions"] != sizes["kinds"] or sizes["buckets"] != 2**bits + 1:
-            raise HyperfitError(f"{path}: its arrays do not fit together; build the index again")
+        header, arrays, not_compared = read_index(path, full)
         if tokenizer is not None and not has_fingerprint(tokenizer, header.tokenizer):
             raise HyperfitError(
                 f"{path}: built with tokenizer {header.tokenizer}, this one is {tokenizer_fingerprint(tokenizer)}; "
                 "use the tokenizer that the model was trained with, or build the index again"
             )
-        return cls(header, arrays)
+        return cls(header, arrays, not_compared)
 
     def __deepcopy__(self, memo: dict) -> "CitationIndex":
         return self  # nothing in it ever changes, and it may be larger than memory
 
     def sequences(self) -> Iterator[np.ndarray]:
         """The indexed token sequences in order, int32, as views into `tokens`."""
-        return map(self.sequence, range(len(self._ends)))
+        return _sequences(self.tokens, self._ends)
 
     def sequence(self, number: int) -> np.ndarray:
         """The token sequence of this number, from 0, as `Overlap` counts them."""
@@ -208,7 +167,7 @@ class CitationIndex:
     @cached_property
     def _ends(self) -> np.ndarray:
         """Where in `tokens` the separators stand: one after each sequence."""
-        return np.flatnonzero(self.tokens == _SEPARATOR)
+        return np.flatnonzero(self.tokens == SEPARATOR)
 
     def entries_of(self, ngram: Sequence[int]) -> tuple[int, int]:
         """The entries of one n-gram, as first and one past the last; equal if it does not occur."""
@@ -250,7 +209,7 @@ class CitationIndex:
 
     def find(self, ids: Sequence[int] | np.ndarray) -> list[Overlap]:
         """Where `ids` repeat the corpus for `ngram` tokens or more, whole words or not."""
-        row = _ids(ids, 1)
+        row = checked_ids(ids, 1).astype(np.int64)
         if len(row) < self.ngram:
             return []
         windows = np.lib.stride_tricks.sliding_window_view(row, self.ngram)
@@ -270,87 +229,9 @@ class CitationIndex:
         return [Overlap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _ids(row: Sequence[int] | np.ndarray, number: int) -> np.ndarray:
-    ids = np.asarray(row)
-    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise HyperfitError(f"sequence {number}: {ids.dtype} of shape {ids.shape}, expected a list of token ids")
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < 2**31:
-        raise HyperfitError(f"sequence {number}: token ids from {ids.min()} to {ids.max()}, expected 0 to 2**31 - 1")
-    return ids.astype(np.int64, copy=False)
-
-
-def _joined(rows: list[np.ndarray]) -> np.ndarray:
-    """The sequences one after the other, int32, a separator after each."""
-    tokens = np.full(sum(map(len, rows)) + len(rows), _SEPARATOR, dtype=np.int32)
+def _sequences(tokens: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
+    """The parts of `tokens` between the separators at `ends`."""
     start = 0
-    for row in rows:
-        tokens[start : start + len(row)] = row
-        start += len(row) + 1
-    return tokens
-
-
-def _sorted_ngrams(tokens: np.ndarray, ngram: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys of all n-grams in order, where each stands, and the multipliers of the keys.
-
-    For random multipliers two given n-grams share a key with a probability of about 2**-64; if any two do,
-    other multipliers are taken, so that equal keys mean equal n-grams.
-    """
-    ends = np.cumsum(tokens == _SEPARATOR, dtype=np.int32)
-    last = len(tokens) - ngram
-    whole = (ends[ngram - 1 : -1] == ends[:last]) & (tokens[:last] != _SEPARATOR)
-    places = np.flatnonzero(whole)
-    del ends, whole
-    rng = np.random.default_rng(0)
-    while True:
-        multipliers = rng.integers(-(2**63), 2**63, ngram, dtype=np.int64) | 1
-        keys = np.zeros(last, dtype=np.int64)
-        for i, multiplier in enumerate(multipliers):
-            keys += tokens[i : last + i] * multiplier
-        keys = keys[places]
-        order = np.argsort(keys)
-        keys, positions = keys[order], places[order]
-        equal = np.flatnonzero(keys[1:] == keys[:-1])
-        one, other = positions[equal], positions[equal + 1]
-        if all((tokens[one + i] == tokens[other + i]).all() for i in range(ngram)):
-            return keys, positions, multipliers
-
-
-def _distinct_continuations(
-    tokens: np.ndarray, keys: np.ndarray, positions: np.ndarray, ngram: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """One entry, the earliest, for each n-gram and continuation."""
-    equal = keys[1:] == keys[:-1]
-    # Most n-grams of a text occur once: only the others need the slower sort by continuation.
-    repeated = np.flatnonzero(np.r_[equal, False] | np.r_[False, equal])
-    places = positions[repeated]
-    order = np.lexsort((places, tokens[places + ngram], keys[repeated]))
-    positions[repeated] = places[order]
-    continuations = tokens[positions + ngram]
-    keep = np.r_[True, ~(equal & (continuations[1:] == continuations[:-1]))]
-    return keys[keep], positions[keep]
-
-
-def _buckets(keys: np.ndarray) -> np.ndarray:
-    """Where the keys with each value of their highest bits begin: 4 to 8 keys in a bucket on average."""
-    bits = max(1, (len(keys) - 1).bit_length() - 3)
-    borders = (np.arange(1 << bits, dtype=np.int64) << (64 - bits)) + np.int64(-(2**63))
-    return np.r_[keys.searchsorted(borders), len(keys)]
-
-
-def _kinds(tokens: np.ndarray, positions: np.ndarray, ngram: int, tokenizer: Any) -> np.ndarray:
-    """Kind of the continuation of each entry, uint8 (N,)."""
-    pieces = Pieces(tokenizer)
-    present = np.zeros(int(tokens.max()) + 2, dtype=bool)
-    present[tokens] = True  # the last place is the separator's, by its id of -1
-    ids = np.flatnonzero(present[:-1])
-    begins, ends = np.full((2, len(present)), Edge.SPECIAL, dtype=np.uint8)
-    begins[ids], ends[ids] = pieces.edges(ids)
-    begin, end = begins[tokens[positions + ngram]], ends[tokens[positions + ngram - 1]]
-    unknown = np.flatnonzero(end == Edge.UNKNOWN)
-    if len(unknown):
-        within = np.arange(max(0, ngram - CONTEXT), ngram)
-        tails, which = np.unique(tokens[positions[unknown][:, None] + within], axis=0, return_inverse=True)
-        end[unknown] = np.array([pieces.end_of(tail) for tail in tails], dtype=np.uint8)[which.reshape(-1)]
-    kinds = np.where(word_borders(end, begin), np.uint8(STARTS_WORD), np.uint8(INSIDE_WORD))
-    kinds[begin == Edge.SPECIAL] = NEVER_BANNED
-    return kinds
+    for end in ends.tolist():
+        yield tokens[start:end]
+        start = end + 1

@@ -4,6 +4,8 @@
 """
 
 import json
+import math
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +26,22 @@ def open_mapped(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 0 < length <= min(size, _LONGEST_HEADER) else None
+        status = path.stat()
+        is_file, size, header = stat.S_ISREG(status.st_mode), status.st_size, None
+        if is_file:  # opening a pipe would wait for whoever writes to it
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length)) if 0 < length <= min(size, _LONGEST_HEADER) else None
     except OSError as error:
         raise HyperfitError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise HyperfitError(f"{path}: not a safetensors file, a citation index was expected")
+        what = "safetensors file" if is_file else "file"
+        raise HyperfitError(f"{path}: not a {what}, a citation index was expected")
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise HyperfitError(f"{path}: its header is damaged; build the index again")
     start = 8 + length
     try:
         spans = {name: _span(entry) for name, entry in header.items()}
@@ -59,6 +66,8 @@ def open_mapped(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]
 def _span(entry: dict) -> tuple[type, tuple[int, ...], int, int]:
     """dtype, shape, first and last byte of one header entry, checked against each other."""
     dtype, shape, (first, stop) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-    if not 0 <= first <= stop or int(np.prod(shape)) * np.dtype(dtype).itemsize != stop - first:
+    if not all(type(number) is int and number >= 0 for number in (*shape, first, stop)):
+        raise ValueError(entry)
+    if math.prod(shape) * np.dtype(dtype).itemsize != stop - first:
         raise ValueError(entry)
     return dtype, shape, first, stop

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import HyperfitError
-from .index import INSIDE_WORD, STARTS_WORD, CitationIndex
+from .index import CitationIndex
+from .stored import INSIDE_WORD, STARTS_WORD
 
 NO_TOKEN = -1
 """Fills the left of a window where a row has no token yet; matches nothing."""

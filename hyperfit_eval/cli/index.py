@@ -58,15 +58,32 @@ def inspect(
 @app.command()
 def check(
     index: Annotated[Path, typer.Argument(help="A citation index.")],
-    text: Annotated[typer.FileText, typer.Argument(help="A text file, or - for standard input.", encoding="utf-8")],
+    text: Annotated[
+        typer.FileText | None, typer.Argument(help="A text file, or - for standard input.", encoding="utf-8")
+    ] = None,
     tokenizer: Tokenizer = None,
+    full: Annotated[bool, typer.Option("--full", help="Compare checksums also of an index above 1 GiB.")] = False,
 ) -> None:
-    """Show where a text repeats the indexed one: stretches in which every 5 tokens in a row occur in it.
+    """Check that an index is whole; with a text, show where it repeats the indexed one.
 
-    Tokens are those of the text as it is tokenized here; what was generated token by token can differ.
+    A damaged index is refused in one line. Of a text, stretches are shown in which every 5 tokens in a row occur in
+    the index. Tokens are those of the text as it is tokenized here; what was generated token by token can differ.
 
-    Example: `hyperfit index check runs/book/citation_index.safetensors story.txt`
+    Example: `hyperfit index check runs/book/citation_index.safetensors --full`
     """
+    from ..citation import CitationIndex
+
+    if text is None:
+        opened = CitationIndex.load(index, full=full)
+        compared = f"checksums not compared ({opened.not_compared})" if opened.not_compared else "checksums agree"
+        print(
+            f"{index}: {opened.header.tokens:,} tokens, {opened.header.ngrams:,} n-grams; structure whole, {compared}"
+        )
+    else:
+        _show_overlaps(index, text, tokenizer, full)
+
+
+def _show_overlaps(index: Path, text: typer.FileText, tokenizer: str | None, full: bool) -> None:
     from ..checkpoints import load_tokenizer
     from ..citation import CitationIndex
     from ..tokenizers import plain_ids
@@ -76,7 +93,7 @@ def check(
     except UnicodeDecodeError as error:
         raise HyperfitError(f"{text.name}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     loaded = load_tokenizer(tokenizer or str(index.parent))
-    opened = CitationIndex.load(index, loaded)
+    opened = CitationIndex.load(index, loaded, full)
     ids = plain_ids(loaded, content)
     overlaps = opened.find(ids)
     for start, length, sequence, offset in overlaps:

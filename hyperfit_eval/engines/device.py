@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ..citation import CitationIndex
-from ..citation.index import INSIDE_WORD, STARTS_WORD
+from ..citation.stored import INSIDE_WORD, STARTS_WORD
 
 
 class _Arrays(NamedTuple):
