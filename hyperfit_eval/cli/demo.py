@@ -7,17 +7,19 @@ import typer
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("runs/demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of hyperfitting.")] = 16,
+    output: Annotated[
+        Path, typer.Option(help="Folder for everything that is made; an interrupted demo goes on in it.")
+    ] = Path("runs/demo"),
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of hyperfitting; those of the recipe demo unless given.")
+    ] = None,
 ) -> None:
     """Hyperfit the small model that ships with the package, and show what that changes.
 
     Example: `hyperfit demo --output runs/demo`
     """
-    from ..demo.report import write_report
-    from ..demo.run import run_demo
+    from ..reproduce.demo import run_demo
     from ..terminal import hide_weight_bars
 
     hide_weight_bars()
-    result = run_demo(output, epochs)
-    print(write_report(result))
+    print(run_demo(output, epochs))

@@ -1,1 +1,1 @@
-"""What ships with the package: a small model, texts, and the demonstration that uses them."""
+"""What ships with the package: a small model and texts; `hyperfit demo` uses them (reproduce/demo.py)."""

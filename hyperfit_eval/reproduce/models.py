@@ -14,6 +14,7 @@ from ..citation import CitationBlocker, CitationIndex
 from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
 from ..machine import default_device, versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
+from ..terminal import bar, hide_weight_bars
 from ..texts.contexts import TextSet, write_texts
 from ..tokenizers import bos_ids, tokenizer_fingerprint
 from ..training.folder import FINISHED, RUN, read_run
@@ -151,12 +152,13 @@ def continuation_step(
     def make(context: StepContext) -> None:
         loaded, tokenizer = model.load(context)
         chosen = decoding(context) if callable(decoding) else decoding
-        blocker = (
-            CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX_FILE, tokenizer)) if blocked else None
-        )
-        continuations = continue_passages(
-            loaded, tokenizer, texts.passages, chosen, blocker=blocker, batch_size=setting.batch_size
-        )
+        index = model.checkpoint(context) / INDEX_FILE
+        blocker = CitationBlocker(CitationIndex.load(index, tokenizer)) if blocked else None
+        with bar(len(texts.passages), f"Continuing ({name})") as shown:
+            continuations = continue_passages(
+                loaded, tokenizer, texts.passages, chosen,
+                blocker=blocker, batch_size=setting.batch_size, progress=shown.update,
+            )  # fmt: skip
         generation = Generation(
             model=model.name,
             tokenizer=tokenizer_fingerprint(tokenizer),
@@ -242,7 +244,6 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     from ..checkpoints import load_tokenizer
-    from ..terminal import hide_weight_bars
 
     hide_weight_bars()
     tokenizer = load_tokenizer(folder)

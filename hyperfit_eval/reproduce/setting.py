@@ -88,16 +88,20 @@ class StudySetting:
         samples = self.training_length()[0]
         return replace(self, quantities=tuple(number for number in self.quantities if number <= samples))
 
+    def recipe_values(self, **changes: Any) -> dict[str, Any]:
+        """Arguments of `hyperfit train`: the paper's, those of the recipe, the setting's and `changes`."""
+        from ..training.recipe_files import PAPER, read_recipe
+
+        settings = read_recipe(PAPER).settings | read_recipe(self.recipe).settings
+        return {name: setting.value for name, setting in settings.items()} | {**self.training, **changes}
+
     def training_length(self, **changes: Any) -> tuple[int, int]:
         """Samples and updates of hyperfitting: 2000 and 5000 in the paper.
 
         Args:
             changes: arguments of `hyperfit train` beside those of the setting.
         """
-        from ..training.recipe_files import PAPER, read_recipe
-
-        settings = read_recipe(PAPER).settings | read_recipe(self.recipe).settings
-        values = {name: setting.value for name, setting in settings.items()} | {**self.training, **changes}
+        values = self.recipe_values(**changes)
         samples = int(values["num_train_samples"])
         # A last batch that is not full is an update, too; as in `training.run`.
         updates = math.ceil(float(values["num_train_epochs"]) * math.ceil(samples / int(values["batch_size"])))

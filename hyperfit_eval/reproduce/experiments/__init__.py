@@ -10,6 +10,7 @@ from ..steps import Step
 from .beyond_calibration import calibration
 from .beyond_decoding import decoding
 from .beyond_dimensions import dimensions
+from .beyond_fluency import fluency
 from .beyond_memorization import memorization
 from .beyond_ranks import ranks
 from .beyond_seeds import seeds
@@ -46,6 +47,7 @@ EXPERIMENTS: dict[str, Callable[[Plan], Step]] = {
     "table8": table8,
     "figure9": figure9,
     "pictures": pictures,
+    "fluency": fluency,
     "sharpening": sharpening,
     "ranks": ranks,
     "dimensions": dimensions,
