@@ -18,12 +18,7 @@ PRETRAINING_IMAGES, PROMPTS = 1400, 200
 PRETRAINING_EPOCHS = 6
 PRETRAINING_RATE = 4e-3
 PRETRAINING_BATCH = 25
-HYPERFITTING = {
-    "num_train_samples": 96,
-    "num_validation_samples": 32,
-    "evaluation_share": 0.2,
-    "compile_layers": False,
-}
+HYPERFITTING = {"num_train_samples": 96, "num_validation_samples": 32, "evaluation_share": 0.2, "compile_layers": False}
 """What differs from the paper's recipe for images; compiling so small a model takes longer than it saves."""
 FOLDER = "digits"
 SECONDS = 60.0

@@ -29,38 +29,23 @@ COLUMNS = {
 
 def seeds(plan: Plan) -> Step:
     """Hyperfit with each seed, which draws the order of the blocks; every number once for each."""
-    models = {
-        seed: plan.hyperfitted
-        if seed == plan.setting.seeds[0]
-        else hyperfitted(plan.setting, f"seed-{seed}", seed=seed)
-        for seed in plan.setting.seeds
-    }
-    scored = {
-        seed: plan.metrics["hyperfitted"]
-        if seed == plan.setting.seeds[0]
-        else metrics_step(continuation_step(model, f"seed-{seed}", Decoding()), model)
-        for seed, model in models.items()
-    }
-    blocked = {
-        seed: plan.metrics["blocked"]
-        if seed == plan.setting.seeds[0]
-        else metrics_step(continuation_step(model, f"seed-{seed}-blocked", Decoding(), blocked=True), model)
-        for seed, model in models.items()
-    }
-    predicted = {
-        seed: plan.predictions["hyperfitted"] if seed == plan.setting.seeds[0] else scoring_step(model)
-        for seed, model in models.items()
-    }
+    first, *others = plan.setting.seeds
+    # Of each seed: metrics without and with citation blocking, and what is predicted along the original texts.
+    steps = {first: (plan.metrics["hyperfitted"], plan.metrics["blocked"], plan.predictions["hyperfitted"])}
+    for seed in others:
+        model = hyperfitted(plan.setting, f"seed-{seed}", seed=seed)
+        free = continuation_step(model, f"seed-{seed}", Decoding())
+        blocked = continuation_step(model, f"seed-{seed}-blocked", Decoding(), blocked=True)
+        steps[seed] = (metrics_step(free, model), metrics_step(blocked, model), scoring_step(model))
 
     def make(context: StepContext) -> None:
-        if len(models) < 2:
+        if not others:
             raise Skipped("one seed; the setting has no more")
         rows = []
-        for seed in models:
-            table = read_metrics(context, scored[seed])["generated"]["all"] | distribution_entries(
-                plan.setting, context, predicted[seed]
-            )
-            table["ttr_blocked"] = read_metrics(context, blocked[seed])["generated"]["all"]["ttr_at_256"]
+        for seed, (free, blocked, predicted) in steps.items():
+            table = read_metrics(context, free)["generated"]["all"]
+            table |= distribution_entries(plan.setting, context, predicted)
+            table["ttr_blocked"] = read_metrics(context, blocked)["generated"]["all"]["ttr_at_256"]
             rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
         between = {column: over_seeds([row.cells[column] for row in rows]) for column in COLUMNS}
         ttr = between["ttr_at_256"]
@@ -69,7 +54,7 @@ def seeds(plan: Plan) -> Step:
             "Several seeds",
             "beyond the paper",
             [
-                f"TTR at 256 over {len(models)} seeds: {ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]. The "
+                f"TTR at 256 over {len(steps)} seeds: {ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]. The "
                 "intervals of single seeds are over texts, that of the last row is over seeds (Student's t)."
             ],
             [
@@ -81,8 +66,9 @@ def seeds(plan: Plan) -> Step:
             ],
         ).write(context.folder)
 
-    needs = (*scored.values(), *blocked.values(), *predicted.values()) if len(models) > 1 else ()
-    return Step("seeds", make, {"seeds": list(models)}, needs)
+    # Kinds of steps one after the other: a model is loaded once for what stands together.
+    needs = [step for kind in zip(*steps.values(), strict=True) for step in kind] if others else []
+    return Step("seeds", make, {"seeds": list(steps)}, tuple(needs))
 
 
 def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
