@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import HyperfitError
 from ..files import write_json
-from ..harness.suite import versions
+from ..machine import versions
 from ..report.tables import plain_table, with_interval
 from ..texts.contexts import TextSet
 from ..training.folder import RUN

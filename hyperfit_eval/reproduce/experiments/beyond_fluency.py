@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ... import metrics
+from ...checkpoint_files import BLOCKS_FILE
 from ...metrics import mean_interval
 from ...records import CONTEXT_TOKENS, LONG
 from ...scores.signature import signature
 from ...scores.training_set import read_training_set
-from ...training.folder import BLOCKS
 from ..cells import perplexity, read_metrics, recipe_of
 from ..models import read_continuations, read_predictions, scoring_step
 from ..plan import LABELS, Plan
@@ -34,7 +34,7 @@ def fluency(plan: Plan) -> Step:
     scored = {name: scoring_step(plan.base, along=step) for name, step in plan.continuations.items()}
 
     def make(context: StepContext) -> None:
-        training = read_training_set(plan.hyperfitted.checkpoint(context) / BLOCKS)
+        training = read_training_set(plan.hyperfitted.checkpoint(context) / BLOCKS_FILE)
         originals = read_predictions(context, plan.predictions["base"])
         tables = {name: read_metrics(context, step) for name, step in plan.metrics.items()}
         cells = _measured(tables["base"]["original"]["all"]) | {"fluency": _fluency(plan, originals)}
