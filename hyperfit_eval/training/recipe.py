@@ -15,7 +15,7 @@ __all__ = ["HyperfitArguments", "RecipeArguments", "given", "split_batch"]
 
 
 @dataclass
-class RecipeArguments(RecipeDefaults, TrainingArguments):
+class RecipeArguments(RecipeDefaults, TrainingArguments):  # type: ignore[misc]  # None until __post_init__ derives it
     """`transformers.TrainingArguments` with the paper's recipe as defaults; whatever is given wins.
 
     Raises:
@@ -47,7 +47,7 @@ class RecipeArguments(RecipeDefaults, TrainingArguments):
             self.batch_size, _devices(self.use_cpu), self.per_device_train_batch_size, self.gradient_accumulation_steps
         )
         super().__post_init__()
-        require_trackers(self.report_to)
+        require_trackers([self.report_to] if isinstance(self.report_to, str) else self.report_to or [])
         require_optimizer(str(getattr(self.optim, "value", self.optim)))
 
 
