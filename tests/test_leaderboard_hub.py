@@ -31,7 +31,7 @@ def test_hub_repositories(tiny_run, tiny_results, tmp_path, monkeypatch):
     assert {path.partition("/")[2] for path in fetched} == {"results.json", "runs/results_cut.json"}
     assert "4 rows in 1 tables; 3 skipped" in result.output
     assert "skipped ada/empty: no results in it; make some with `hyperfit eval`" in result.output
-    assert "skipped ada/broken/runs/results_cut.json: no JSON; is it cut off?" in result.output
+    assert "skipped ada/broken/runs/results_cut.json: line 1: not JSON" in result.output
     assert "skipped ada/absent: no such file or folder, and not to be had from the Hub (" in result.output
     lines = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()))
     assert sorted((line["model"], line["blocked"], line["files"]) for line in lines) == [

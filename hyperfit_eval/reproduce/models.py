@@ -152,8 +152,9 @@ def continuation_step(
     def make(context: StepContext) -> None:
         loaded, tokenizer = model.load(context)
         chosen = decoding(context) if callable(decoding) else decoding
-        index = model.checkpoint(context) / INDEX_FILE
-        blocker = CitationBlocker(CitationIndex.load(index, tokenizer)) if blocked else None
+        blocker = None
+        if blocked:
+            blocker = CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX_FILE, tokenizer))
         with bar(len(texts.passages), f"Continuing ({name})") as shown:
             continuations = continue_passages(
                 loaded, tokenizer, texts.passages, chosen,

@@ -116,7 +116,9 @@ class HyperfitTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The files of a model, also those of checkpoints, as older versions of transformers read them, too."""
         super()._save(output_dir, state_dict)
-        write_for_older_readers(Path(str(output_dir or self.args.output_dir)))
+        # Sharded models are saved by every process; two would tear the files that they rewrite.
+        if self.args.should_save:
+            write_for_older_readers(Path(str(output_dir or self.args.output_dir)))
 
     _written_to: Path | None = None
 
