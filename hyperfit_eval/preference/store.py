@@ -97,7 +97,7 @@ class Store:
         self._lock, self._random = threading.Lock(), random.SystemRandom()
         try:
             self._db = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             with self._transaction() as db:
@@ -329,6 +329,19 @@ class Store:
                 if self._db.in_transaction:  # SQLite itself has ended it where the disk is full
                     self._db.execute("ROLLBACK")
                 raise
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; SQLite does not wait for other processes here, as it does elsewhere."""
+    given_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > given_up:
+                raise
+            time.sleep(0.05)
 
 
 def _open(db: sqlite3.Connection, annotator: int) -> list[tuple[str, float]]:
