@@ -12,6 +12,7 @@ from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.serving.requests import Engine, Failed, Finished, Generation, Overloaded, Request, Token
 
 from .errors import Refusal
+from .settings import Limits
 
 RETRY_SECONDS = 1
 
@@ -84,12 +85,13 @@ def copies_of(request: Request, number: int) -> list[Request]:
     return [replace(request, sampling=replace(request.sampling, seed=seed)) for seed in seeds]
 
 
-def submit_all(engine: Engine, requests: Sequence[Request]) -> list[Generation]:
+def submit_all(engine: Engine, limits: Limits, requests: Sequence[Request]) -> list[Generation]:
     """Queue generations, all or none.
 
     Raises:
         Refusal: "overloaded" or "validation".
     """
+    limits.check_cost(requests)
     generations: list[Generation] = []
     try:
         for request in requests:
@@ -159,14 +161,16 @@ async def items(generation: Generation, call: Call) -> AsyncIterator[Token | Fin
     raise Refusal("incomplete_generation", "the generation ended before it was complete")
 
 
-async def run_all(engine: Engine, requests: Sequence[Request], receive: Receive, call: Call) -> list[Result]:
+async def run_all(
+    engine: Engine, limits: Limits, requests: Sequence[Request], receive: Receive, call: Call
+) -> list[Result]:
     """Run several generations to their end; they are cancelled when the client goes away.
 
     Raises:
         Refusal: "overloaded", "validation", "generation" or "incomplete_generation".
         ClientGone: nobody waits any more.
     """
-    generations = submit_all(engine, requests)
+    generations = submit_all(engine, limits, requests)
     try:
         return await until_gone(receive, _finish_all(generations, call))
     finally:

@@ -6,15 +6,18 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
 from hyperfit_eval.serving.requests import Finished, Generation, Request
 
+from .bodies import off_loop
 from .calls import Call, Result, copies_of, merged, run_all, submit_all
 from .errors import Refusal
 from .openai_schema import ChatRequest, parse_chat
 from .openai_text import DONE, OPENAI, VisibleText, chat_logprob, finish_reason, usage, without_stop
 from .prompts import read_chat
-from .state import call_of, json_response, state_of
+from .settings import cost_of
+from .state import State, call_of, json_response, state_of
 from .streams import EventStream, event
 
 router = APIRouter()
@@ -26,11 +29,9 @@ async def chat_completions(http: HttpRequest) -> Any:
     state, call = state_of(http), call_of(http)
     limits = state.settings.limits
     state.check_ready()
-    body = parse_chat(await http.body(), limits)
+    raw = await http.body()
+    body, ids = await off_loop(len(raw), _read, state, raw)
     call.blocking = state.settings.block(http.headers.get("x-hyperfit-blocking"), body.blocking)
-    ids = await read_chat(state.tokenizer, [message.as_dict() for message in body.messages])
-    if not ids:
-        raise Refusal("validation", "messages: the chat template makes an empty prompt of them", "messages")
     call.prompt_tokens = len(ids)
     asked = body.max_completion_tokens or body.max_tokens
     request = Request(
@@ -44,19 +45,32 @@ async def chat_completions(http: HttpRequest) -> Any:
     prompt = "" if call.texts is None else state.tokenizer.decode(ids)
     head = {"id": f"chatcmpl-{call.request_id}", "created": int(time.time()), "model": state.engine.model_id}
     if body.stream:
-        generations = submit_all(state.engine, requests)
-        events = _events(body, prompt, generations, call, {**head, "object": "chat.completion.chunk"})
+        generations = submit_all(state.engine, limits, requests)
+        events = _events(body, ids, prompt, generations, call, {**head, "object": "chat.completion.chunk"})
         return EventStream(events, generations, headers)
-    results = await run_all(state.engine, requests, http.receive, call)
+    results = await run_all(state.engine, limits, requests, http.receive, call)
     for result in results:
         call.keep(prompt, result.finished.text)
-    answer = {
-        **head,
-        "object": "chat.completion",
-        "choices": [_choice(index, body, result) for index, result in enumerate(results)],
-        "usage": usage(call.prompt_tokens, call.new_tokens),
-    }
-    return json_response(answer, headers)
+
+    def answer() -> Response:
+        whole = {
+            **head,
+            "object": "chat.completion",
+            "choices": [_choice(index, body, result) for index, result in enumerate(results)],
+            "usage": usage(call.prompt_tokens, call.new_tokens),
+        }
+        return json_response(whole | body.token_ids("prompt_token_ids", ids), headers)
+
+    return await off_loop(sum(map(cost_of, requests)), answer)
+
+
+def _read(state: State, raw: bytes) -> tuple[ChatRequest, list[int]]:
+    limits = state.settings.limits
+    body = parse_chat(raw, limits)
+    ids = read_chat(state.tokenizer, [message.as_dict() for message in body.messages], limits)
+    if not ids:
+        raise Refusal("validation", "messages: the chat template makes an empty prompt of them", "messages")
+    return body, ids
 
 
 def _choice(index: int, body: ChatRequest, result: Result) -> dict[str, Any]:
@@ -68,11 +82,12 @@ def _choice(index: int, body: ChatRequest, result: Result) -> dict[str, Any]:
         "logprobs": logprobs,
         "finish_reason": finish_reason(result.finished),
         "blocked_tokens": result.finished.blocked_tokens,
+        **body.token_ids("token_ids", [token.scored.id for token in result.tokens]),
     }
 
 
 async def _events(
-    body: ChatRequest, prompt: str, generations: list[Generation], call: Call, head: dict[str, Any]
+    body: ChatRequest, ids: list[int], prompt: str, generations: list[Generation], call: Call, head: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     def choice(index: int, delta: dict[str, str], logprobs: Any = None, **end: Any) -> bytes:
         shown = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None, **end}
@@ -81,7 +96,7 @@ async def _events(
     texts = [VisibleText(body.stops) for _ in generations]
     try:
         for number in range(len(generations)):
-            yield choice(number, {"role": "assistant", "content": ""})
+            yield choice(number, {"role": "assistant", "content": ""}, **body.token_ids("prompt_token_ids", ids))
         async for number, item in merged(generations, call):
             if isinstance(item, Finished):
                 call.keep(prompt, item.text)
@@ -91,8 +106,9 @@ async def _events(
                 continue
             text = texts[number].add(item)
             logprobs = {"content": [chat_logprob(item, body.top_logprobs or 0)]} if body.logprobs else None
-            if text or logprobs:
-                yield choice(number, {"content": text}, logprobs)
+            token_ids = body.token_ids("token_ids", [item.scored.id])
+            if text or logprobs or token_ids:
+                yield choice(number, {"content": text}, logprobs, **token_ids)
     except Refusal as refusal:
         call.error = refusal.message
         yield event(refusal.body(openai=True), OPENAI)

@@ -7,14 +7,17 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
 from hyperfit_eval.serving.requests import Finished, Generation, Request
 
+from .bodies import off_loop
 from .calls import Call, Result, copies_of, merged, run_all, submit_all
 from .errors import Refusal
 from .openai_schema import DEFAULT_COMPLETION_TOKENS, CompletionRequest, parse_completion
 from .openai_text import DONE, OPENAI, CompletionLogprobs, VisibleText, finish_reason, usage, without_stop
 from .prompts import Prompt, read_text
+from .settings import Limits, cost_of
 from .state import State, call_of, json_response, state_of
 from .streams import EventStream, event
 
@@ -36,9 +39,11 @@ async def completions(http: HttpRequest) -> Any:
     """Continue one prompt or several."""
     state, call = state_of(http), call_of(http)
     state.check_ready()
-    body = parse_completion(await http.body(), state.settings.limits)
+    limits = state.settings.limits
+    raw = await http.body()
+    body, prompts = await off_loop(len(raw), _read, state, raw)
     call.blocking = state.settings.block(http.headers.get("x-hyperfit-blocking"), body.blocking)
-    asked = [await _ask(state, body, prompt, call.blocking) for prompt in body.prompts]
+    asked = [_ask(limits, body, text, prompt, call.blocking) for text, prompt in prompts]
     call.prompt_tokens = sum(len(one.prompt.ids) for one in asked)
     requests = [request for one in asked for request in one.requests]
     headers = {"x-hyperfit-blocking": "on" if call.blocking else "off"}
@@ -49,26 +54,45 @@ async def completions(http: HttpRequest) -> Any:
         "model": state.engine.model_id,
     }
     if body.stream:
-        generations = submit_all(state.engine, requests)
+        generations = submit_all(state.engine, limits, requests)
         return EventStream(_events(body, asked, generations, call, head), generations, headers)
-    results = await run_all(state.engine, requests, http.receive, call)
-    choices: list[dict[str, Any]] = []
+    results = await run_all(state.engine, limits, requests, http.receive, call)
     for position, one in enumerate(asked):
-        own = results[position * body.copies : (position + 1) * body.copies]
-        if body.best_of:
-            own = sorted(own, key=lambda result: -result.mean_logprob)[: body.n or 1]
-        for result in own:
-            choices.append(_choice(len(choices), body, one, result))
+        for result in results[position * body.copies : (position + 1) * body.copies]:
             call.keep(one.text, result.finished.text)
-    return json_response({**head, "choices": choices, "usage": usage(call.prompt_tokens, call.new_tokens)}, headers)
+
+    def answer() -> Response:
+        choices: list[dict[str, Any]] = []
+        for position, one in enumerate(asked):
+            own = results[position * body.copies : (position + 1) * body.copies]
+            if body.best_of:
+                own = sorted(own, key=lambda result: -result.mean_logprob)[: body.n or 1]
+            for result in own:
+                choices.append(_choice(len(choices), body, one, result))
+        return json_response({**head, "choices": choices, "usage": usage(call.prompt_tokens, call.new_tokens)}, headers)
+
+    return await off_loop(sum(map(cost_of, requests)), answer)
 
 
-async def _ask(state: State, body: CompletionRequest, given: str | list[int], blocking: bool) -> _Asked:
-    prompt = await read_text(state.tokenizer, given) if isinstance(given, str) else Prompt(given, 0)
-    if not prompt.ids:
-        raise Refusal("validation", "prompt: empty; give at least one token", "prompt")
-    text = given if isinstance(given, str) else state.tokenizer.decode(given)
-    new_tokens = state.settings.limits.new_tokens(body.max_tokens, len(prompt.ids), DEFAULT_COMPLETION_TOKENS)
+def _read(state: State, raw: bytes) -> tuple[CompletionRequest, list[tuple[str, Prompt]]]:
+    """The request, and each prompt as text, for `echo` and the log, and as ids."""
+    limits = state.settings.limits
+    body = parse_completion(raw, limits)
+    limits.check_text(sum(len(prompt) for prompt in body.prompts if isinstance(prompt, str)))
+    shown = body.echo or state.settings.log_text
+    prompts: list[tuple[str, Prompt]] = []
+    for given in body.prompts:
+        if isinstance(given, str):
+            prompts.append((given, read_text(state.tokenizer, given, limits)))
+        else:
+            prompts.append((state.tokenizer.decode(given) if shown else "", Prompt(given, 0)))
+        if not prompts[-1][1].ids:
+            raise Refusal("validation", "prompt: empty; give at least one token", "prompt")
+    return body, prompts
+
+
+def _ask(limits: Limits, body: CompletionRequest, text: str, prompt: Prompt, blocking: bool) -> _Asked:
+    new_tokens = limits.new_tokens(body.max_tokens, len(prompt.ids), DEFAULT_COMPLETION_TOKENS)
     request = Request(
         prompt_ids=tuple(prompt.ids),
         sampling=body.sampling(new_tokens),
@@ -99,6 +123,8 @@ def _choice(index: int, body: CompletionRequest, asked: _Asked, result: Result) 
         "logprobs": logprobs,
         "finish_reason": finish_reason(finished),
         "blocked_tokens": finished.blocked_tokens,
+        **body.token_ids("prompt_token_ids", asked.prompt.ids),
+        **body.token_ids("token_ids", [token.scored.id for token in result.tokens]),
     }
 
 
@@ -110,6 +136,7 @@ async def _events(
         return event({**head, "choices": [shown]}, OPENAI)
 
     texts = [VisibleText(body.stops) for _ in generations]
+    begun: set[int] = set()
     scores = [CompletionLogprobs(body.logprobs or 0) for _ in generations]
     try:
         if body.echo:
@@ -125,8 +152,12 @@ async def _events(
             if body.logprobs is not None:
                 scores[number].add(item.scored, item.top)
                 logprobs = scores[number].take()
-            if text or logprobs:
-                yield choice(number, text, logprobs)
+            token_ids = body.token_ids("token_ids", [item.scored.id])
+            if number not in begun:
+                token_ids |= body.token_ids("prompt_token_ids", asked[number // body.copies].prompt.ids)
+                begun.add(number)
+            if text or logprobs or token_ids:
+                yield choice(number, text, logprobs, **token_ids)
     except Refusal as refusal:
         call.error = refusal.message
         yield event(refusal.body(openai=True), OPENAI)

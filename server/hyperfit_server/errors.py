@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 STATUS = {
     "validation": 422,
@@ -41,6 +42,7 @@ class Refusal(Exception):
         param: the request's field that is to blame; shown on the OpenAI routes.
         code: OpenAI's code, such as "model_not_found".
         headers: of the response, such as Retry-After.
+        logged: what the log says instead, where the message repeats words of the client.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Refusal(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
+        logged: str | None = None,
     ) -> None:
         super().__init__(message)
         self.error_type, self.message, self.param, self.code = error_type, message, param, code
         self.headers = headers or {}
+        self.logged = message if logged is None else logged
 
     def status(self, openai: bool) -> int:
         """The HTTP status on the OpenAI routes or on the others."""
@@ -89,21 +93,37 @@ class OpenAIErrorResponse(BaseModel):
     error: OpenAIErrorDetail
 
 
+def problem(message: str, *path: str | int, client_text: bool = False) -> PydanticCustomError:
+    """What a validator raises: it ends the check of its field with this message.
+
+    Args:
+        path: from the field to the value that is wrong.
+        client_text: message or path repeat words of the client, which must not be logged.
+    """
+    return PydanticCustomError("problem", "{message}", {"message": message, "path": path, "client_text": client_text})
+
+
 def refusal_of(error: ValidationError) -> Refusal:
-    """The first problem that pydantic found, in one line: "parameters.top_p: should be less than 1 (given 2.0)"."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part)[:40] for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] == "extra_forbidden":
-        message = "not a parameter of this server"
-    elif first["type"] not in ("missing", "json_invalid"):
-        message += f" (given {_short(first['input'])})"
+    """The first problem that was found, in one line: "parameters.top_p: should be less than 1 (given 2.0)"."""
+    first = error.errors(include_url=False)[0]
+    path, message, client_text = [*first["loc"]], first["msg"].removeprefix("Input "), False
+    if first["type"] == "problem":
+        path += first["ctx"]["path"]
+        client_text = first["ctx"]["client_text"]
+    elif first["type"] == "missing":
+        message = "missing"
+    else:
+        message += f" (given {short(first['input'])})"
+    where = ".".join(str(part)[:40] for part in path)
     return Refusal(
-        "validation", f"{where}: {message}" if where else message, param=str(first["loc"][0]) if where else None
+        "validation",
+        f"{where}: {message}" if where else message,
+        param=str(path[0])[:40] if path else None,
+        logged="a field that is not supported" if client_text else None,
     )
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A number as it is, of all else only what it is: errors are logged, and texts must not be."""
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)[:30]

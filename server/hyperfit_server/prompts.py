@@ -1,6 +1,5 @@
 """From texts and chats to the token ids that the model reads."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +8,7 @@ import jinja2
 from hyperfit_eval.tokenizers import bos_ids
 
 from .errors import Refusal
-
-INLINE_CHARACTERS = 20_000
-"""Longer texts are tokenized in a thread, so that the others' tokens are not held up."""
+from .settings import Limits
 
 
 class Prompt(NamedTuple):
@@ -22,18 +19,16 @@ class Prompt(NamedTuple):
     """How many ids at the front stand for nothing in the text: the BOS."""
 
 
-async def read_text(tokenizer: Any, text: str, add_special_tokens: bool = True) -> Prompt:
+def read_text(tokenizer: Any, text: str, limits: Limits, add_special_tokens: bool = True) -> Prompt:
     """Tokenize a prompt.
 
     BOS comes first wherever the tokenizer has one, as in this package's training and evaluation, even if the
     tokenizer's own template leaves it out; a server and `hyperfit eval` continue a text alike.
+
+    Raises:
+        Refusal: "validation", of a text that is too long.
     """
-    if len(text) <= INLINE_CHARACTERS:
-        return _read(tokenizer, text, add_special_tokens)
-    return await asyncio.to_thread(_read, tokenizer, text, add_special_tokens)
-
-
-def _read(tokenizer: Any, text: str, add_special_tokens: bool) -> Prompt:
+    limits.check_text(len(text))
     ids = list(tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])
     if not add_special_tokens:
         return Prompt(ids, 0)
@@ -53,7 +48,7 @@ def truncated(prompt: Prompt, tokens: int | None) -> Prompt:
     return Prompt(prompt.ids[: prompt.added] + prompt.ids[-kept:], prompt.added)
 
 
-async def read_chat(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
+def read_chat(tokenizer: Any, messages: Sequence[dict[str, Any]], limits: Limits) -> list[int]:
     """Apply the tokenizer's chat template.
 
     Raises:
@@ -69,16 +64,25 @@ async def read_chat(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[
     try:
         text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
     except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise Refusal("validation", f"messages: the chat template refuses them ({error})", "messages") from error
-    return (await read_text(tokenizer, text, add_special_tokens=False)).ids
+        message = "messages: the chat template refuses them"
+        raise Refusal("validation", f"{message} ({error})", "messages", logged=message) from error
+    return read_text(tokenizer, text, limits, add_special_tokens=False).ids
 
 
-def token_spans(tokenizer: Any, text: str, add_special_tokens: bool) -> list[dict[str, Any]]:
+def token_spans(tokenizer: Any, text: str, limits: Limits, add_special_tokens: bool) -> list[dict[str, Any]]:
     """Each token of `text` with its characters' place in it; BOS and other additions have an empty one.
 
     A character that several tokens share, byte by byte, is in the text of each of them.
+
+    Raises:
+        Refusal: "validation", of a text with too many characters or tokens.
     """
+    limits.check_text(len(text))
     encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
+    if len(encoded["input_ids"]) > limits.max_request_cost:
+        tokens, most = len(encoded["input_ids"]), limits.max_request_cost
+        message = f"the text has {tokens} tokens, at most {most} are listed (--max-request-cost)"
+        raise Refusal("validation", message)
     spans = [
         {"id": token, "text": text[start:stop], "start": start, "stop": stop}
         for token, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

@@ -1,6 +1,9 @@
 """What a server allows, and how many tokens a request gets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from hyperfit_eval.serving.requests import Request
 
 from .errors import Refusal
 
@@ -23,6 +26,11 @@ class Limits:
     max_top_n_tokens: int = 20
     """Also of `logprobs` and `top_logprobs`."""
     max_body_bytes: int = 4 << 20
+    max_messages: int = 1024
+    """Of a chat; also parts of one message."""
+    max_request_cost: int = 1 << 18
+    """Tokens that one request may have read and generated, and log-probabilities that it may have returned; of text,
+    so many times four characters may be tokenized."""
 
     def new_tokens(self, asked: int | None, input_tokens: int, default: int) -> int:
         """How many tokens to generate after a prompt of `input_tokens`.
@@ -46,6 +54,35 @@ class Limits:
                 f"at most {self.max_total_tokens} fit together",
             )
         return asked
+
+    def check_cost(self, requests: Sequence[Request]) -> None:
+        """Refuse a request whose generations together are more than the server does for one.
+
+        Raises:
+            Refusal: "validation".
+        """
+        cost = sum(map(cost_of, requests))
+        if cost > self.max_request_cost:
+            raise Refusal(
+                "validation",
+                f"the request costs {cost} (tokens read, generated and listed with log-probabilities), at most "
+                f"{self.max_request_cost} are allowed (--max-request-cost); ask for less in one request",
+            )
+
+    def check_text(self, characters: int) -> None:
+        """Refuse texts that are too long to be tokenized. Raises: Refusal, "validation"."""
+        most = 4 * self.max_request_cost
+        if characters > most:
+            raise Refusal(
+                "validation",
+                f"{characters} characters of text, at most {most} are tokenized (4 times --max-request-cost)",
+            )
+
+
+def cost_of(request: Request) -> int:
+    """Tokens that are read and generated, and those listed beside them: they make up time, memory and answer."""
+    read, new = len(request.prompt_ids), request.sampling.max_new_tokens
+    return read + new + request.top_n_tokens * (new + read * request.prompt_logprobs)
 
 
 @dataclass(frozen=True)
@@ -76,7 +113,8 @@ class Settings:
         if header is not None:
             word = header.strip().lower()
             if word not in ("on", "off"):
-                raise Refusal("validation", f"X-Hyperfit-Blocking: {header[:20]!r}, expected on or off")
+                message = f"X-Hyperfit-Blocking: {header[:20]!r}, expected on or off"
+                raise Refusal("validation", message, logged="X-Hyperfit-Blocking: expected on or off")
             if given is not None and given != (word == "on"):
                 raise Refusal("validation", f"X-Hyperfit-Blocking is {word}, blocking is {str(given).lower()}")
             given = word == "on"

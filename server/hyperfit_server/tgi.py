@@ -5,18 +5,26 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from hyperfit_eval.serving.requests import Finished, Generation, Request, Scored, Token
 
+from .bodies import off_loop, read_body
 from .calls import Call, Result, copies_of, items, run_all, submit_all
-from .errors import Refusal, refusal_of
-from .prompts import read_text, token_spans, truncated
-from .state import call_of, json_response, logprob_of, state_of
+from .errors import Refusal
+from .prompts import Prompt, read_text, token_spans, truncated
+from .settings import cost_of
+from .state import State, call_of, json_response, logprob_of, state_of
 from .streams import EventStream, event
-from .tgi_schema import DEFAULT_NEW_TOKENS, TokenizeRequest, parse_generate, sampling_of
+from .tgi_schema import (
+    DEFAULT_NEW_TOKENS,
+    GenerateParameters,
+    GenerateRequest,
+    TokenizeRequest,
+    parse_generate,
+    sampling_of,
+)
 
 router = APIRouter()
 
@@ -37,22 +45,30 @@ async def generate_stream(http: HttpRequest) -> Any:
 @router.post("/tokenize")
 async def tokenize(http: HttpRequest) -> Response:
     """The prompt's tokens as the model would read them, with their places in the text."""
-    state = state_of(http)
-    try:
-        request = TokenizeRequest.model_validate_json(await http.body())
-    except ValidationError as error:
-        raise refusal_of(error) from error
-    return json_response(token_spans(state.tokenizer, request.inputs, request.add_special_tokens))
+    body = await http.body()
+    return await off_loop(len(body), _spans, state_of(http), body)
+
+
+def _spans(state: State, raw: bytes) -> Response:
+    limits = state.settings.limits
+    body = read_body(TokenizeRequest, raw, limits)
+    return json_response(token_spans(state.tokenizer, body.inputs, limits, body.add_special_tokens))
+
+
+def _read(state: State, raw: bytes, stream: bool) -> tuple[GenerateRequest, GenerateParameters, Prompt]:
+    limits = state.settings.limits
+    body, parameters = parse_generate(raw, limits, stream)
+    return body, parameters, truncated(read_text(state.tokenizer, body.inputs, limits), parameters.truncate)
 
 
 async def _generate(http: HttpRequest, stream: bool) -> Any:
     state, call = state_of(http), call_of(http)
     limits = state.settings.limits
     state.check_ready()
-    body, parameters = parse_generate(await http.body(), limits, stream)
+    raw = await http.body()
+    body, parameters, prompt = await off_loop(len(raw), _read, state, raw, stream)
     given = body.blocking if parameters.blocking is None else parameters.blocking
     call.blocking = state.settings.block(http.headers.get("x-hyperfit-blocking"), given)
-    prompt = truncated(await read_text(state.tokenizer, body.inputs), parameters.truncate)
     call.prompt_tokens = len(prompt.ids)
     new_tokens = limits.new_tokens(parameters.max_new_tokens, len(prompt.ids), DEFAULT_NEW_TOKENS)
     request = Request(
@@ -65,24 +81,14 @@ async def _generate(http: HttpRequest, stream: bool) -> Any:
     before = body.inputs if parameters.return_full_text else ""
     headers = {"x-hyperfit-blocking": "on" if call.blocking else "off", "x-compute-type": state.compute_type}
     if stream or body.stream:
-        generations = submit_all(state.engine, [request])
+        generations = submit_all(state.engine, limits, [request])
         events = _Stream(request, call, body.inputs, before, bool(parameters.details)).events(generations[0])
         return EventStream(events, generations, headers)
     best = parameters.best_of or 1
     copies = copies_of(request, best)
-    results = await run_all(state.engine, copies, http.receive, call)
+    results = await run_all(state.engine, limits, copies, http.receive, call)
     chosen = max(range(best), key=lambda copy: results[copy].mean_logprob)
-    text = results[chosen].finished.text
-    call.keep(body.inputs, text)
-    answer: dict[str, Any] = {"generated_text": before + text}
-    if parameters.details or parameters.decoder_input_details:
-        answer["details"] = _details(results[chosen], copies[chosen])
-        if best > 1:
-            answer["details"]["best_of_sequences"] = [
-                {"generated_text": before + result.finished.text, **_details(result, copy)}
-                for number, (result, copy) in enumerate(zip(results, copies, strict=True))
-                if number != chosen
-            ]
+    call.keep(body.inputs, results[chosen].finished.text)
     milliseconds = 1000 * (time.monotonic() - call.started)
     generated = len(results[chosen].tokens)
     headers |= {
@@ -91,7 +97,20 @@ async def _generate(http: HttpRequest, stream: bool) -> Any:
         "x-total-time": f"{milliseconds:.0f}",
         "x-time-per-token": f"{milliseconds / max(1, generated):.0f}",
     }
-    return json_response(answer, headers)
+
+    def answer() -> Response:
+        whole: dict[str, Any] = {"generated_text": before + results[chosen].finished.text}
+        if parameters.details or parameters.decoder_input_details:
+            whole["details"] = _details(results[chosen], copies[chosen])
+            if best > 1:
+                whole["details"]["best_of_sequences"] = [
+                    {"generated_text": before + result.finished.text, **_details(result, copy)}
+                    for number, (result, copy) in enumerate(zip(results, copies, strict=True))
+                    if number != chosen
+                ]
+        return json_response(whole, headers)
+
+    return await off_loop(sum(map(cost_of, copies)), answer)
 
 
 def _details(result: Result, request: Request) -> dict[str, Any]:

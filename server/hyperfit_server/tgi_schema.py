@@ -6,11 +6,12 @@ What it has and this server has not is refused by name, and so is a parameter th
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hyperfit_eval.serving.requests import FinishReason, Sampling
 
-from .errors import Refusal, refusal_of
+from .bodies import Strict, check_stop, read_body
+from .errors import Refusal, problem, short
 from .settings import Limits, at_most
 
 DEFAULT_NEW_TOKENS = 100
@@ -23,19 +24,20 @@ _SEED_LIMIT = 2**64 - 1
 _COUNT_LIMIT = 2**31 - 1
 
 
-class Strict(BaseModel):
-    """A part of a request: numbers are not taken from strings, unknown fields are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
 Count = Annotated[int, Field(ge=1, le=_COUNT_LIMIT)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+def check_stops(value: Any, info: ValidationInfo) -> Any:
+    """A list of stop sequences; here it is never a text alone."""
+    if not isinstance(value, list):
+        raise problem(f"{short(value)}, expected a list of texts")
+    return check_stop(value, info)
+
+
 class GenerateParameters(Strict):
-    """`parameters` of a request. A field that is null counts as not given."""
+    """`parameters` of a request."""
 
     best_of: Count | None = None
     """Sample so many sequences and return the one with the highest mean log-probability."""
@@ -52,7 +54,7 @@ class GenerateParameters(Strict):
     """Put the prompt before the generated text."""
     seed: Annotated[int, Field(ge=0, le=_SEED_LIMIT)] | None = None
     """By default a random one, told in the details."""
-    stop: list[Annotated[str, Field(min_length=1)]] | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(check_stops)] = None
     temperature: Positive | None = None
     top_k: Count | None = None
     top_n_tokens: Annotated[int, Field(ge=0)] | None = None
@@ -189,17 +191,13 @@ def parse_generate(body: bytes, limits: Limits, stream: bool = False) -> tuple[G
     Raises:
         Refusal: "validation", for what text-generation-inference refuses too and for what is not supported.
     """
-    try:
-        request = GenerateRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise refusal_of(error) from error
+    request = read_body(GenerateRequest, body, limits)
     parameters = request.parameters or GenerateParameters()
     for name, why in UNSUPPORTED.items():
         if getattr(parameters, name) not in (None, False):
             raise Refusal("validation", f"{name}: {why}", param=name)
     best_of = parameters.best_of or 1
     at_most("best_of", best_of, limits.max_best_of)
-    at_most("stop", len(parameters.stop or ()), limits.max_stop_sequences, " sequences")
     at_most("top_n_tokens", parameters.top_n_tokens or 0, limits.max_top_n_tokens)
     at_most("truncate", parameters.truncate or 1, limits.max_input_tokens)
     if best_of > 1 and not parameters.samples:
