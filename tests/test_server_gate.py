@@ -94,6 +94,56 @@ def test_the_api_key(caplog):
     assert "sesame" not in repr(state.settings)
 
 
+def test_the_scheme_of_the_key_is_read_in_any_case():
+    state = ready(api_key="sesame")
+    for value, status in (("bearer sesame", 200), ("BEARER  sesame", 200), ("Basic sesame", 401), ("sesame", 401)):
+        assert generate(state, headers={"Authorization": value}).status_code == status, value
+
+
+def test_on_loopback_pages_of_other_sites_are_refused():
+    state = ready(local_only=True)
+    body = {"inputs": "hello"}
+
+    def status(**headers):
+        return ask(state, "/generate", body, headers=headers).status_code
+
+    assert status(Host="127.0.0.1:8080") == status(Host="localhost", Origin="http://localhost") == 200
+    for headers in ({"Host": "evil.example"}, {"Host": "127.0.0.1:8080", "Origin": "http://evil.example"}):
+        refused = ask(state, "/generate", body, headers=headers)
+        assert (refused.status_code, refused.json()["error_type"]) == (403, "forbidden")
+    assert ask(ready(), "/generate", body, headers={"Host": "server.example"}).status_code == 200
+
+
+def test_methods_that_monitors_and_proxies_send():
+    state = ready()
+    for path in ("/health", "/info", "/v1/models", "/metrics"):
+        head, get = (ask(state, path, method=method) for method in ("HEAD", "GET"))
+        assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
+    options = ask(state, "/generate", method="OPTIONS")
+    assert (options.status_code, options.headers["allow"]) == (204, "POST")
+    assert ask(state, "/generate", method="GET").status_code == 405
+    assert ask(state, "/nowhere", method="OPTIONS").status_code == 404
+    # A length that no number holds.
+    long = ask(state, "/generate", method="POST", headers={"Content-Length": "9" * 5000})
+    assert long.status_code == 413
+
+
+def test_words_of_clients_stay_out_of_the_log(caplog):
+    state = ready()
+    with caplog.at_level(logging.INFO, "hyperfit_server"):
+        for path, body, headers in (
+            ("/generate", {"inputs": "a", "parameters": {"secret": 1}}, {}),
+            ("/v1/completions", {"prompt": "a", "secret": 1}, {}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "secret"}]}]}, {}),
+            ("/generate", {"inputs": "a"}, {"X-Hyperfit-Blocking": "secret"}),
+            ("/v1/models/secret", None, {}),
+        ):
+            assert ask(state, path, body, headers=headers).status_code in (400, 404, 422)
+    told = [record.fields for record in caplog.records if record.msg == "request"]
+    assert len(told) == 5
+    assert "secret" not in caplog.text + str(told)
+
+
 def test_bodies_that_are_too_large():
     async def post():
         async def parts():

@@ -1,9 +1,12 @@
 """OpenAI's API around an engine that says the same words to everyone."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
-from server_client import ask, demo_tokenizer, events, ready
+from huggingface_hub import ChatCompletionOutputMessage
+from openai.types.chat import ChatCompletionMessage
+from server_client import LIMITS, ask, demo_tokenizer, events, ready
 from server_engine import ScriptedEngine
 
 from hyperfit_eval.serving.requests import Finished, Scored, Token
@@ -136,10 +139,10 @@ def test_parameters_reach_the_engine():
         "temperature": 0.5, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "frequency_penalty": 1.0, "presence_penalty": -1.0,
         "repetition_penalty": 1.1,
     }  # fmt: skip
-    ask(state, COMPLETIONS, {"prompt": "a", "max_tokens": 4, "min_tokens": 9, "seed": -1, "stop": "x", **given})
+    ask(state, COMPLETIONS, {"prompt": "a", "max_tokens": 4, "min_tokens": 3, "seed": -1, "stop": "x", **given})
     sampling = state.engine.finished[-1].sampling
     assert {name: getattr(sampling, name) for name in given} == given
-    assert (sampling.seed, sampling.stop, sampling.min_new_tokens) == (2**64 - 1, ("x",), 4)
+    assert (sampling.seed, sampling.stop, sampling.min_new_tokens) == (2**64 - 1, ("x",), 3)
     ask(state, COMPLETIONS, {"prompt": "a", "temperature": 0, "top_p": 1, "top_k": -1})
     assert not state.engine.finished[-1].sampling.do_sample
 
@@ -147,7 +150,15 @@ def test_parameters_reach_the_engine():
 REFUSED = [
     ({"prompt": []}, "prompt", "prompt: an empty list; give a text, texts, token ids or lists of them"),
     ({"prompt": [[]]}, "prompt", "prompt: empty; give at least one token"),
-    ({"prompt": ["a"] * 4}, "prompt", "prompt: 4 prompts, at most 3 are taken"),
+    ({"prompt": ["a"] * 4}, "prompt", "prompt: 4 prompts, at most 3 are taken (--max-prompts)"),
+    (
+        {"min_tokens": 9, "max_tokens": 4},
+        "min_tokens",
+        "min_tokens is 9, at most 4 new tokens are generated: expected no more",
+    ),
+    ({"prompt": [-1]}, "prompt", "prompt.0: -1 is no token id, expected a whole number from 0 on"),
+    ({"prompt": ["a", [1]]}, "prompt", "prompt.1: a list of length 1, expected a text as the first prompt is"),
+    ({"stop": ["", ""]}, "stop", "stop.0: an empty text, expected at least one character"),
     ({"prompt": [666]}, None, "token id 666 in the prompt: the model has ids from 0 to 99"),
     ({"suffix": "b"}, "suffix", "suffix: text cannot be inserted before a suffix; put it into the prompt"),
     ({"logit_bias": {"5": 1}}, "logit_bias", "logit_bias: biases on tokens are not supported"),
@@ -238,7 +249,7 @@ def test_chat_refusals():
     for body, message in (
         (
             {"messages": []},
-            "messages: List should have at least 1 item after validation, not 0 (given a list of length 0)",
+            "messages: a list of length 0, expected a list of at least one message",
         ),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages: the chat template refuses them (no tools)"),
         ({"tools": [{}]}, "tools: tools are not supported"),
@@ -248,6 +259,87 @@ def test_chat_refusals():
         response = chat(**body)
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith(message)
+
+
+ASK, MORE = {"role": "user", "content": "Hi"}, {"role": "user", "content": "more"}
+
+
+def test_the_answer_of_one_turn_is_taken_in_the_next():
+    said = chat(temperature=0, max_tokens=2).json()["choices"][0]["message"]
+    held = ChatCompletionMessage.model_validate(said)
+    hub = ChatCompletionOutputMessage.parse_obj_as_instance(said)
+    for message in (
+        said, held.model_dump(), dict(hub), {**said, "refusal": None}, {**said, "tool_calls": []},
+        {**said, "reasoning": None, "annotations": [], "audio": None}, {**said, "type": "text"},
+        {"role": "assistant", "content": None}, {"role": "assistant", "content": ""},
+    ):  # fmt: skip
+        state = chatting()
+        response = chat(state, messages=[ASK, message, MORE])
+        assert response.status_code == 200, (message, response.text)
+        text = demo_tokenizer().decode(state.engine.finished[-1].prompt_ids)
+        assert text.startswith("user: Hi") and text.endswith("user: more\nassistant:")
+    for message, error in (
+        ({**said, "tool_calls": [{"id": "1"}]}, "messages.1.tool_calls: not a parameter of this server"),
+        ({"role": "user", "content": None}, "messages.1.content: missing, expected a text"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]},
+            "messages.1.content.0: image_url: images are not supported",
+        ),
+        ({"role": "user", "content": [{"type": "text", "txt": "a"}]}, "messages.1.content.0.txt: not a parameter of"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages.1.content.0.text: null, expected a text"),
+        ({"role": "user", "content": 5}, "messages.1.content: 5, expected a text or a list of text parts"),
+    ):
+        response = chat(messages=[ASK, message, MORE])
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith(error)
+
+
+def test_parameters_that_cannot_change_the_text_are_taken():
+    harmless = {
+        "store": False, "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x",
+        "prompt_cache_key": "y", "user": "z", "tools": None, "logit_bias": None, "suffix": None,
+    }  # fmt: skip
+    plain = complete(prompt="a").json()["choices"]
+    assert complete(prompt="a", **harmless).json()["choices"] == plain
+    harmless.pop("suffix")
+    more = {"modalities": ["text"], "tool_choice": "none", "parallel_tool_calls": True, "response_format": None}
+    plain = chat(temperature=0, max_tokens=2).json()["choices"]
+    assert chat(temperature=0, max_tokens=2, **harmless, **more).json()["choices"] == plain
+    for body, error in (
+        ({"modalities": ["text", "audio"]}, 'modalities: only ["text"] is supported'),
+        ({"tool_choice": "required"}, "tool_choice: tools are not supported"),
+        ({"audio": {"voice": "a"}}, "audio: audio is not supported"),
+    ):
+        response = chat(**body)
+        assert (response.status_code, response.json()["error"]["message"]) == (400, error)
+
+
+def test_ids_are_given_where_they_are_asked_for():
+    tokenizer = demo_tokenizer()
+    ids = [tokenizer.bos_token_id, *tokenizer("hello there")["input_ids"]]
+    (choice,) = complete(prompt="hello there", return_token_ids=True).json()["choices"]
+    assert (choice["prompt_token_ids"], choice["token_ids"]) == (ids, [0, 1, 2])
+    streamed = events(complete(prompt="hello there", return_token_ids=True, stream=True), "data: ")
+    assert [one["choices"][0].get("prompt_token_ids") for one in streamed[:2]] == [ids, None]
+    assert [i for one in streamed for i in one["choices"][0].get("token_ids", [])] == [0, 1, 2]
+    answer = chat(temperature=0, max_tokens=2, return_token_ids=True).json()
+    assert answer["choices"][0]["token_ids"] == [0, 1]
+    assert demo_tokenizer().decode(answer["prompt_token_ids"]) == "user: hello\nassistant:"
+    assert "token_ids" not in complete(prompt="a").json()["choices"][0]
+
+
+def test_one_request_as_a_whole_may_cost_so_much():
+    # Read 3, generated 4, listed 2 x (4 + 3): 21 for each of the two.
+    body = {"prompt": [[1, 2, 3]] * 2, "max_tokens": 4, "temperature": 0, "logprobs": 2, "echo": True}
+    enough, little = (ready(limits=replace(LIMITS, max_request_cost=most)) for most in (42, 41))
+    assert ask(enough, COMPLETIONS, body).status_code == 200
+    refused = ask(little, COMPLETIONS, body)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        400,
+        "the request costs 42 (tokens read, generated and listed with log-probabilities), at most 41 are allowed "
+        "(--max-request-cost); ask for less in one request",
+    )
+    assert not little.engine.generations
 
 
 def test_models():

@@ -4,11 +4,13 @@ import asyncio
 import gc
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from serving_world import alone, ask, fifty_words, ids_of, long_request, requests, running, until
 
+from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.serving.engine import TransformersEngine
 from hyperfit_eval.serving.requests import Failed, Overloaded, Request, Sampling
@@ -166,6 +168,32 @@ def test_a_failing_step_fails_its_requests_and_the_engine_goes_on(tiny_model, wo
         request = requests(1)[0]
         assert ids_of(ask(engine, request)[0][0]) == alone(tiny_model, request)
     assert "requests failed" in caplog.text
+
+
+def test_a_row_whose_lookup_fails_ends_alone_and_never_unblocked(tiny_model, words):
+    """As in a damaged index: the other rows go on, with what they would have said."""
+    index = CitationIndex.build([[2, 3, 4, 5, 6, 7, 8]], words)
+    good, bad = Request((5, 6), Sampling(9, 9)), Request((11, 11), Sampling(9, 9))
+    expected = alone(tiny_model, good, min_new_tokens=9)
+    with running(tiny_model, words, index=index, include_prompt=True) as engine:
+        banned = engine._runner.blocker.matcher.banned
+
+        def damaged(windows):
+            if ((windows[:, 1:] == 11) & (windows[:, :-1] == 11)).any():
+                raise IndexError("index 9 is out of bounds")
+            return banned(windows)
+
+        engine._runner.blocker.matcher.banned = damaged
+
+        async def main():
+            rows = [engine.submit(replace(one, blocking=True)) for one in (good, bad)]
+            return await asyncio.gather(*(row.whole() for row in rows), return_exceptions=True)
+
+        (tokens, _), failed = asyncio.run(main())
+        assert ids_of(tokens) == expected
+        assert isinstance(failed, Failed)
+        assert str(failed) == "the model failed: IndexError: index 9 is out of bounds"
+        assert not engine._runner.rows and not engine._generations
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])

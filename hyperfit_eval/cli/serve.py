@@ -68,11 +68,21 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Generations that run at a time.")] = 32,
     max_queue: Annotated[int, typer.Option(min=0, help="Generations that wait beyond those; then 429.")] = 128,
     max_input_tokens: Annotated[int | None, typer.Option(min=1, help="Of a prompt; by default the model's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="That a request may ask for.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum new tokens per request.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option(min=2, help="Prompt and new tokens together.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(min=2, help="Places in the key-value cache.")] = None,
     max_prompts: Annotated[int, typer.Option(min=1, help="Prompts in one request.")] = 64,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Size of a request's body.")] = 4 << 20,
+    max_request_cost: Annotated[
+        int, typer.Option(min=1, help="Tokens read, generated and listed with log-probabilities for one request.")
+    ] = 1 << 18,
+    request_timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds until a request must have arrived whole, and part of an answer read."),
+    ] = 60.0,
+    shutdown_timeout: Annotated[
+        float, typer.Option(min=0.0, help="Seconds for running requests after SIGTERM; then clients are cut off.")
+    ] = 30.0,
     log_level: Annotated[LogLevel, typer.Option(help="Least important lines that are logged.")] = LogLevel.info,
     log_text: Annotated[bool, typer.Option("--log-text", help="Write prompts and texts into the log.")] = False,
     engine: Annotated[Engine, typer.Option(help="What runs the model.")] = Engine.transformers,

@@ -1,6 +1,6 @@
 """Does the citation blocker really work in this engine? Asked by generating, not by reading settings.
 
-Every engine has ways to leave a logits processor out without a word. So before a server says that it is
+Every engine has ways to silently skip a logits processor. So before a server says that it is
 ready it continues the beginnings of known training texts twice, with blocking on and off.
 """
 
@@ -59,15 +59,19 @@ class CanaryReport:
         return f"the citation blocker works: {counts}"
 
 
-def training_prefixes(index: CitationIndex, count: int = PREFIXES, tokens: int = PREFIX_TOKENS) -> list[list[int]]:
-    """The beginnings of sequences of the corpus, spread over it, each with something left to recite.
+def training_prefixes(
+    index: CitationIndex, count: int = PREFIXES, tokens: int = PREFIX_TOKENS, seed: int | None = None
+) -> list[list[int]]:
+    """The beginnings of sequences of the corpus, each with something left to recite.
 
     Args:
         tokens: of a prefix; fewer where a sequence is shorter than twice that.
+        seed: of the draw. None draws others each time: an index that holds what an earlier canary asked for, and
+            nothing else, does not pass.
     """
     lengths = [len(row) for row in index.sequences()]
     long_enough = [number for number, length in enumerate(lengths) if length > 2 * index.ngram] or range(len(lengths))
-    places = np.unique(np.linspace(0, len(long_enough) - 1, count).astype(int))
+    places = np.sort(np.random.default_rng(seed).permutation(len(long_enough))[:count])
     rows = [index.sequence(long_enough[place]) for place in places]
     return [row[: max(1, min(tokens, len(row) // 2))].tolist() for row in rows]
 

@@ -16,7 +16,7 @@ from .cache import Joining
 from .delivery import Outbox, PendingGeneration
 from .requests import Failed, Overloaded, Request
 from .row import Row
-from .runner import MAX_LOGITS, Limits, Runner
+from .runner import MAX_LOGITS, Limits, Runner, first_line, is_out_of_memory
 from .sampling import check_sampling
 from .text import TokenTexts
 
@@ -237,12 +237,12 @@ class TransformersEngine:
             return True
         except Exception as error:
             # Whatever went wrong may have left the cache half written.
-            rows = [row for row in dict.fromkeys([*runner.clear(), *newcomers]) if row.finished is None]
-            if _is_out_of_memory(error):
+            rows = [row for row in dict.fromkeys([*runner.clear(), *newcomers]) if not row.ended]
+            if is_out_of_memory(error):
                 self._halve(rows)
                 return False
             log.exception("a step of %d requests failed", len(rows))
-            self._fail(rows, f"the model failed: {type(error).__name__}: {_first_line(error)}")
+            self._fail(rows, f"the model failed: {type(error).__name__}: {first_line(error)}")
             return True
         finally:
             self._tell()
@@ -271,10 +271,12 @@ class TransformersEngine:
             generation = self._generations.get(row)
             if generation is None:  # cancelled
                 continue
-            urgent |= row.generated == 1 or row.finished is not None
+            urgent |= row.generated == 1 or row.ended
             if token is not None:
                 self._outbox.put(generation, token)
-            if row.finished is not None:
+            if row.failed is not None:
+                self._fail([row], f"the model failed: {row.failed}")
+            elif row.finished is not None:
                 self._outbox.put(generation, row.finished)
                 self._generations.pop(row, None)
         self._outbox.flush(urgent)
@@ -291,12 +293,3 @@ def eos_ids_of(model: Any, tokenizer: Any) -> frozenset[int]:
     named = model.generation_config.eos_token_id
     ids = {named} if isinstance(named, int) else set(named or ())
     return frozenset(ids | {tokenizer.eos_token_id}) - {None}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # Host memory: torch raises a RuntimeError with this text.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

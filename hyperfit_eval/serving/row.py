@@ -20,6 +20,7 @@ class Row:
         ids: the prompt and what was generated.
         generated: how many of the last ids are new.
         finished: set with the last token.
+        failed: why it ends without one, where something of its own went wrong; the others go on.
         cancelled: set from any thread; the row leaves before the next step.
     """
 
@@ -35,6 +36,7 @@ class Row:
             self.generator = torch.Generator(device).manual_seed(self.seed)
         self.prompt_scored = not request.prompt_logprobs
         self.finished: Finished | None = None
+        self.failed: str | None = None
         self.cancelled = False
         self._texts = texts
         self._text = TextStream(texts, self.ids)
@@ -45,6 +47,11 @@ class Row:
     @property
     def generated(self) -> int:
         return len(self.ids) - self.prompt_tokens
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.finished is not None or self.failed is not None
 
     @property
     def total_tokens(self) -> int:

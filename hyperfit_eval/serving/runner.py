@@ -1,8 +1,10 @@
 """The model and the batch that runs on it: rows join and leave at every step."""
 
 import inspect
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +15,8 @@ from .cache import Joining, RunningCache, joining_of, new_cache, without
 from .requests import Token
 from .row import Row, TopTokens
 from .sampling import choose, has_penalties
+
+log = logging.getLogger(__name__)
 
 PREFILL_TOKENS = 4096
 """Prompt tokens in one forward pass, padding included; longer prompts are read in several."""
@@ -80,7 +84,7 @@ class Runner:
                 row.finish("length")
                 self.told.append((row, None))
         self._next([rows[number] for number in wanting], logits[wanting])
-        gone = {number for number, row in enumerate(rows) if row.finished is not None}
+        gone = {number for number, row in enumerate(rows) if row.ended}
         if len(gone) == len(rows):
             return
         order = without(len(rows), gone)
@@ -118,7 +122,7 @@ class Runner:
         ids = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.device)
         logits = self._forward(ids, mask, positions, cache.cache, last_only=True)[:, -1].float()
         self._next(self.rows, logits)
-        self.drop([row for row in self.rows if row.finished is not None])
+        self.drop([row for row in self.rows if row.ended])
 
     def drop(self, leaving: Sequence[Row]) -> None:
         """Let rows leave the batch."""
@@ -216,22 +220,65 @@ class Runner:
         penalized = [number for number, row in enumerate(rows) if has_penalties(row.sampling)]
         scores = logits.clone() if penalized else logits
         for number in penalized:
-            rows[number].penalize_(scores[number])
+            with _alone(rows[number]):
+                rows[number].penalize_(scores[number])
         too_early = [number for number, row in enumerate(rows) if row.generated < row.sampling.min_new_tokens]
         if too_early and self.eos_ids:
             scores[torch.tensor(too_early, device=self.device)[:, None], self._eos] = -torch.inf
-        blocked: set[int] = set()
-        if self.blocker is not None:
-            asking = [number for number, row in enumerate(rows) if row.request.blocking]
-            width = self.blocker.window_tokens
-            blocked = self.blocker.ban_(scores, asking, [rows[number].history(width) for number in asking])
+        blocked = self._ban(scores, rows)
         sampled = [(n, row.sampling, row.generator) for n, row in enumerate(rows) if row.generator is not None]
         chosen = choose(scores, sampled)
         # What was masked is never chosen, so its own logit is still there where nothing was penalized.
         logprobs = logits.gather(-1, chosen[:, None])[:, 0] - normalizer
         for number, (token, logprob) in enumerate(zip(chosen.tolist(), logprobs.tolist(), strict=True)):
-            row, top = rows[number], tops.get(number, ())
-            self.told.append((row, row.take(token, logprob, top, number in blocked, token in self.eos_ids)))
+            row, taken = rows[number], None
+            if row.failed is None:
+                with _alone(row):
+                    taken = row.take(token, logprob, tops.get(number, ()), number in blocked, token in self.eos_ids)
+            self.told.append((row, taken))
+
+    def _ban(self, scores: torch.Tensor, rows: Sequence[Row]) -> set[int]:
+        """Block for the rows that ask for it; returns those where something was banned.
+
+        One whose lookup fails, as in a damaged index, ends alone: never does it go on unblocked.
+        """
+        if self.blocker is None:
+            return set()
+        asking = [number for number, row in enumerate(rows) if row.request.blocking]
+        histories = [row.history(self.blocker.window_tokens) for row in rows]
+        try:
+            return self.blocker.ban_(scores, asking, [histories[number] for number in asking])
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+        blocked: set[int] = set()
+        for number in asking:
+            with _alone(rows[number]):
+                blocked |= self.blocker.ban_(scores, [number], [histories[number]])
+        return blocked
+
+
+@contextmanager
+def _alone(row: Row) -> Iterator[None]:
+    """What goes wrong inside is the row's own: it fails, and the batch goes on. Memory is everybody's."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        log.exception("a request failed")
+        row.failed = f"{type(error).__name__}: {first_line(error)}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device's or the host's memory ran out."""
+    # Host memory: torch raises a RuntimeError with this text.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _top(logprobs: torch.Tensor, count: int) -> list[TopTokens]:

@@ -56,13 +56,15 @@ def create_app(state: State) -> Gate:
 def _refused(http: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     call = call_of(http)
-    call.error = error.message
+    call.error = error.logged
     return json_response(error.body(call.openai), error.headers, error.status(call.openai))
 
 
 def _http_error(http: HttpRequest, error: Exception) -> Response:
     """What the router itself refuses: an unknown path, another method."""
     assert isinstance(error, HTTPException)
+    if http.method == "OPTIONS" and error.status_code == 405:
+        return Response(status_code=204, headers=dict(error.headers or {}))
     kinds = {404: "not_found", 405: "method_not_allowed"}
     what = {404: "there is no such route", 405: f"{http.method} is not for this route"}
     message = what.get(error.status_code, str(error.detail))

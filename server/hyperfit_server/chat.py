@@ -110,7 +110,7 @@ async def _events(
             if text or logprobs or token_ids:
                 yield choice(number, {"content": text}, logprobs, **token_ids)
     except Refusal as refusal:
-        call.error = refusal.message
+        call.error = refusal.logged
         yield event(refusal.body(openai=True), OPENAI)
         return
     if body.wants_usage:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hyperfit_eval.web.local import foreign_site
+
 from .calls import Call, ClientGone
 from .errors import Refusal
 from .logs import log, log_call
@@ -36,7 +38,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, route_of: Callable[[Scope], str]) -> None:
         self.app, self._settings, self._metrics, self._route_of = app, settings, metrics, route_of
         key = settings.api_key
-        self._authorization = f"Bearer {key}".encode() if key else None
+        self._key = key.encode() if key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in and see it to its end."""
@@ -61,9 +63,12 @@ class Gate:
             await send(message)
 
         try:
-            refusal = self._refusal(path, headers)
+            refusal = self._refusal(scope, headers)
             if refusal is not None:
                 await respond(refusal, call, scope, receive, send_with_id)
+            elif scope["method"] == "HEAD":
+                # As GET; uvicorn leaves the body out.
+                await self.app(scope | {"method": "GET"}, self._limited(receive), send_with_id)
             else:
                 await self.app(scope, self._limited(receive), send_with_id)
         except (ClientGone, ClientDisconnect):
@@ -77,15 +82,18 @@ class Gate:
             client = scope.get("client")
             log_call(call, seconds, client[0] if client else None)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
-        if self._authorization is not None and path not in FREE_ROUTES:
-            given = headers.get(b"authorization", b"")
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Refusal | None:
+        if self._settings.local_only and (reason := foreign_site(scope["headers"])):
+            return Refusal("forbidden", reason, code="foreign_site")
+        if self._key is not None and scope["path"] not in FREE_ROUTES:
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             # Constant time, so that the key cannot be guessed byte by byte.
-            if not hmac.compare_digest(given, self._authorization):
+            if not hmac.compare_digest(given.strip(), self._key) or scheme.lower() != b"bearer":
                 message = "a valid API key is needed: send the header Authorization: Bearer KEY"
                 return Refusal("unauthorized", message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._settings.limits.max_body_bytes:
+        # Python refuses to read numbers of thousands of digits.
+        if length.isdigit() and (len(length) > 18 or int(length) > self._settings.limits.max_body_bytes):
             return self._too_large()
         return None
 
@@ -112,6 +120,6 @@ class Gate:
 
 async def respond(refusal: Refusal, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with a refusal."""
-    call.error = refusal.message
+    call.error = refusal.logged
     response = json_response(refusal.body(call.openai), refusal.headers, refusal.status(call.openai))
     await response(scope, receive, send)

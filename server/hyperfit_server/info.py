@@ -81,7 +81,7 @@ async def model(http: HttpRequest, model: str) -> Response:
     state = state_of(http)
     if model != state.engine.model_id:
         message = f"there is no model {model[:100]!r} here, only {state.engine.model_id!r}"
-        raise Refusal("not_found", message, "model", "model_not_found")
+        raise Refusal("not_found", message, "model", "model_not_found", logged="there is no such model")
     return json_response(_model(state))
 
 

@@ -96,6 +96,8 @@ class Settings:
     """Whether the citation blocker is used for a request that does not say."""
     force_blocking: bool = False
     """Refuse a request that asks to switch the blocker off."""
+    local_only: bool = False
+    """Refuse requests that a web page of another site has sent."""
     api_key: str | None = field(default=None, repr=False)
     log_text: bool = False
     """Write prompts and generated texts into the log."""

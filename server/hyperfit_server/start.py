@@ -13,13 +13,13 @@ from hyperfit_eval.serving.canary import generate_with, run_canary
 from hyperfit_eval.serving.engine import TransformersEngine
 from hyperfit_eval.serving.loading import load_engine
 from hyperfit_eval.serving.requests import Overloaded
+from hyperfit_eval.web.local import is_loopback
+from hyperfit_eval.web.server import DEFAULT_TIMEOUTS, Timeouts
 
 from .logs import configure_logging, log
 from .run import listen, run
 from .settings import Limits, Settings
 from .state import State
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Options:
     max_batch_tokens: int | None = None
     max_prompts: int = Limits.max_prompts
     max_body_bytes: int = Limits.max_body_bytes
+    max_request_cost: int = Limits.max_request_cost
+    request_timeout: float = DEFAULT_TIMEOUTS.request
+    shutdown_timeout: float = DEFAULT_TIMEOUTS.shutdown
     log_level: str = "info"
     log_text: bool = False
 
@@ -68,11 +71,12 @@ def serve(options: Options) -> int:
         engine = _load(options)
         state = _state(options, engine)
         address = _address(listener.getsockname())
-        if options.host not in LOOPBACK and not options.api_key:
+        if not is_loopback(options.host) and not options.api_key:
             log.warning(
                 "everybody who can reach %s can use this server; set HYPERFIT_API_KEY to ask for a key", address
             )
-        return run(state, listener, prove, _banner(state, address))
+        timeouts = Timeouts(request=options.request_timeout, shutdown=options.shutdown_timeout)
+        return run(state, listener, prove, _banner(state, address), timeouts)
     finally:
         listener.close()
 
@@ -111,12 +115,14 @@ def _state(options: Options, engine: TransformersEngine) -> State:
         max_new_tokens=min(options.max_new_tokens or total, total - 1),
         max_prompts=options.max_prompts,
         max_body_bytes=options.max_body_bytes,
+        max_request_cost=options.max_request_cost,
     )
     settings = Settings(
         limits=replace(limits, max_sequences=options.max_batch + options.max_queue),
         has_index=engine.index is not None,
         blocking=engine.index is not None and not options.off_by_default,
         force_blocking=options.force_blocking,
+        local_only=is_loopback(options.host) and not options.api_key,
         api_key=options.api_key,
         log_text=options.log_text,
     )

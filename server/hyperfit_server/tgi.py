@@ -177,7 +177,7 @@ class _Stream:
                 if held is None:
                     yield self._event(index, item)
         except Refusal as refusal:
-            self.call.error = refusal.message
+            self.call.error = refusal.logged
             yield event(refusal.body(openai=False))
 
     def _may_be_last(self, token: Token) -> bool:
