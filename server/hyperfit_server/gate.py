@@ -68,7 +68,7 @@ class Gate:
                 await respond(refusal, call, scope, receive, send_with_id)
             elif scope["method"] == "HEAD":
                 # As GET; uvicorn leaves the body out.
-                await self.app(scope | {"method": "GET"}, self._limited(receive), send_with_id)
+                await self.app({**scope, "method": "GET"}, self._limited(receive), send_with_id)
             else:
                 await self.app(scope, self._limited(receive), send_with_id)
         except (ClientGone, ClientDisconnect):
