@@ -124,12 +124,8 @@ class Connection(H11Protocol):
     def cut_off(self, why: str) -> None:
         """Close the connection now; the application sees its client disconnect."""
         path = self.scope["path"] if self.cycle is not None and not self.cycle.response_complete else None
-        log.warning(
-            "cut off %s: %s",
-            self.client[0] if self.client else "a client",
-            why,
-            extra={"fields": {"client": self.client, "under_way": path is not None}},
-        )
+        client = self.client[0] if self.client else "a client"
+        log.warning("cut off %s: %s", client, why, extra={"fields": {"client": client, "under_way": path is not None}})
         self.transport.abort()
 
     def _expect(self) -> None:
