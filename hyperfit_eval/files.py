@@ -137,9 +137,8 @@ def read_jsonl(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
             raise HyperfitError(f"{path}, line {number}: a {type(row).__name__}, an object was expected")
         rows.append(row)
     if header.get("rows") != len(rows):
-        raise HyperfitError(
-            f"{path}, line {len(rows) + 2}: {len(rows)} rows of {header.get('rows')}, the file is cut off"
-        )
+        promised = brief(header.get("rows"))
+        raise HyperfitError(f"{path}, line {len(rows) + 2}: {len(rows)} rows of {promised}, the file is cut off")
     return header, rows
 
 

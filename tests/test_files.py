@@ -51,6 +51,7 @@ def edited(path, line, **changes):
         (0, {"format": "other/thing"}, "line 1: format 'other/thing', expected 'hyperfit-eval/continuations'"),
         (0, {"version": 2}, "line 1: version 2 is later than 1; pip install -U hyperfit-eval"),
         (0, {"rows": 2}, "line 3: 1 rows of 2, the file is cut off"),
+        (0, {"rows": "x" * 5000}, f"line 3: 1 rows of '{'x' * 60}', the file is cut off"),
         (0, {"seed": "x"}, "line 1: field 'seed' is 'x', expected int"),
         (1, {"generated_ids": ...}, "line 2: no field 'generated_ids'"),
         (1, {"generated_ids": [1, "2"]}, "line 2: field 'generated_ids' holds something that is no token id"),

@@ -115,6 +115,11 @@ def test_equal_values_share_a_rank_and_rows_without_ttr_have_none():
     ]  # fmt: skip
 
 
+def test_a_decoding_without_a_name_is_no_number_of_the_model_alone():
+    (table,) = tables([row("m", 70.0, dec="")])
+    assert order(table) == [(1, "m")]
+
+
 def test_files_of_one_model_make_one_row_unless_they_disagree():
     perplexity = {"perplexity": Number("perplexity", 70.0, "", "perplexity|N:60")}
     (table,) = tables([row("m", 70.0), row("m", 70.0, perplexity)])

@@ -79,16 +79,16 @@ def joined(rows: Sequence[Row]) -> list[Row]:
     Where two files disagree on a number, both rows stay.
     """
     result: list[Row] = []
-    for row in (row for row in rows if row.decoding and set(row.numbers) != {"preference"}):
+    for row in (row for row in rows if row.decoding is not None and set(row.numbers) != {"preference"}):
         for place, other in enumerate(result):
             if (other.model, other.settings) == (row.model, row.settings) and not _contradict(other, row):
                 result[place] = _union(other, row)
                 break
         else:
             result.append(row)
-    for row in (row for row in rows if not row.decoding):
+    for row in (row for row in rows if row.decoding is None):
         result = _shared(result, row)
-    for row in (row for row in rows if row.decoding and set(row.numbers) == {"preference"}):
+    for row in (row for row in rows if row.decoding is not None and set(row.numbers) == {"preference"}):
         places = [place for place, other in enumerate(result) if joins_preference(other, row)]
         if len(places) == 1 and not _contradict(result[places[0]], row):
             result[places[0]] = _union(result[places[0]], replace(row, settings=result[places[0]].settings))
