@@ -139,11 +139,11 @@ def read_document(path: Path, shown: str | None = None) -> Value:
 
 
 def parse_json(text: str, name: str, line: int = 1) -> Any:
-    """A JSON value from text that begins at a line of the file `name`.
+    r"""A JSON value from text that begins at a line of the file `name`.
 
     Raises:
         HyperfitError: with the line, for what is not JSON, nested too deeply, or half a character: an emoji that
-            another tool cut in two leaves an escape such as \\ud83d, which no tokenizer, page or file takes.
+            another tool cut in two leaves an escape such as \ud83d, which no tokenizer, page or file takes.
     """
     where = name if "\n" in text else f"{name}, line {line}"
     try:

@@ -84,7 +84,7 @@ def read_json(path: str | Path, kind: str, version: int) -> dict[str, Any]:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 text file, without the byte order mark that Windows tools put first; newlines become "\\n".
+    r"""Read a UTF-8 text file, without the byte order mark that Windows tools put first; newlines become "\n".
 
     Raises:
         HyperfitError: missing, unreadable or in another encoding.
@@ -93,11 +93,11 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(path: str | Path, text: str, line: int = 1) -> Any:
-    """Parse JSON text that begins at a line of a file.
+    r"""Parse JSON text that begins at a line of a file.
 
     Raises:
         HyperfitError: with the line, for what is not JSON and for half a character: an emoji that another tool
-            cut in two leaves an escape such as \\ud83d, which no tokenizer, page or file takes.
+            cut in two leaves an escape such as \ud83d, which no tokenizer, page or file takes.
     """
     return documents.parse_json(text, str(path), line)
 

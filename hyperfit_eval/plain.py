@@ -18,7 +18,7 @@ _KEPT = {"‌", "‍"}
 
 
 def for_terminal(text: str) -> str:
-    """One line without control characters: escape sequences, line breaks and reversals of direction are shown as codes.
+    r"""One line without control characters: escape sequences, line breaks, reversals of direction are shown as codes.
 
     Example:
         for_terminal("a\\x1b[2J\\nb") == "a\\\\x1b[2J b"
@@ -27,10 +27,10 @@ def for_terminal(text: str) -> str:
 
 
 def for_markdown(text: str) -> str:
-    """One line of plain text in Markdown, also inside a table cell: no links, emphasis, code, HTML or new rows.
+    r"""One line of plain text in Markdown, also inside a table cell: no links, emphasis, code, HTML or new rows.
 
     Example:
-        for_markdown("[a](b)|<i>") == "\\\\[a\\\\](b)\\\\|&lt;i&gt;"
+        for_markdown("[a](b)|<i>") == "\\[a\\](b)\\|&lt;i&gt;"
     """
     plain = _MARKDOWN.sub(r"\\\1", for_terminal(text))
     plain = html.escape(plain, quote=False)

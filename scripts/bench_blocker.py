@@ -38,6 +38,7 @@ BATCHES = (1, 8, 64)
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="without the large corpus and the model")
     parser.add_argument("--rounds", type=int, default=20, help="generations timed (default 20)")
@@ -164,8 +165,10 @@ def generation(rng: np.random.Generator, corpus: np.ndarray, rows: int) -> list[
 
 
 def step_micros(processor: Callable, steps: list[torch.Tensor], rounds: int) -> float:
-    """Microseconds a step: of each step the best of some generations, which other work on the machine did not
-    disturb; of these the mean."""
+    """Microseconds a step: the mean over the steps of each step's best generation.
+
+    Other work on the machine did not disturb the best one.
+    """
     times = np.array([generation_micros(processor, steps) for _ in range(rounds + 1)])
     return float(times[1:].min(axis=0).mean())
 
@@ -189,6 +192,7 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def index_mib(index: CitationIndex) -> float:
+    """Size of an index's arrays in MiB."""
     arrays = (index.keys, index.buckets, index.starts, index.positions, index.kinds, index.tokens)
     return sum(array.nbytes for array in arrays) / 2**20
 
@@ -200,6 +204,7 @@ def resident_mib() -> float:
 
 
 def cells(numbers: list[float]) -> str:
+    """Numbers as cells of a Markdown table."""
     return " | ".join(f"{number:.1f}" if number < 100 else f"{number:.0f}" for number in numbers)
 
 

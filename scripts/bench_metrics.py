@@ -52,6 +52,7 @@ BIG_JOBS = {"dataset_bleu_big", "overlap_big"}
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, action="append", default=[], help="JSON lines, plain or .xz; repeatable")
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json; default: words and marks")
@@ -86,6 +87,7 @@ def in_own_process(name: str, folder: str) -> dict:
 
 
 def table_row(name: str, result: dict, peers: dict) -> str:
+    """A job's line of the table."""
     title, target = JOBS[name]
     seconds = result["seconds"]
     beside = []
@@ -212,6 +214,7 @@ def read_tokens(args: argparse.Namespace, needed: int) -> np.ndarray:
 
 
 def read_texts(paths: list[Path]) -> Iterator[str]:
+    """Texts of JSON lines, plain or compressed."""
     for path in paths:
         opener = lzma.open if path.suffix == ".xz" else open
         with opener(path, "rt", encoding="utf-8") as lines:
@@ -220,6 +223,7 @@ def read_texts(paths: list[Path]) -> Iterator[str]:
 
 
 def subwords(path: Path) -> Callable[[str], np.ndarray]:
+    """A function from text to the ids of a tokenizer's file."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
@@ -227,6 +231,7 @@ def subwords(path: Path) -> Callable[[str], np.ndarray]:
 
 
 def words_and_marks() -> Callable[[str], np.ndarray]:
+    """A function from text to numbers of its words and punctuation marks."""
     numbers: dict[str, int] = {}
     pattern = re.compile(r"\w+|[^\w\s]")
 

@@ -25,6 +25,7 @@ from hyperfit_eval.tokenizers import bos_ids
 
 
 def parse_args() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(demo_model_dir()))
     parser.add_argument("--task", default="hyperfit_openended_demo")
@@ -47,6 +48,7 @@ def bare(model, prompts: list[list[int]], texts: list[list[int]], batch_size: in
 
 
 def main() -> None:
+    """Measure and print."""
     args = parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lm = HFLM(pretrained=args.model, batch_size=args.batch_size, device=device)

@@ -40,6 +40,7 @@ WAYS = (
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder or Hub id; by default the demo model with the index of its corpus")
     parser.add_argument("--index", help="citation index; by default the checkpoint's own")
@@ -202,7 +203,7 @@ def generate_in_batches(model: Any, work: list[tuple[list[int], int]], batch: in
 
 
 def continuous_batching(model: Any, work: list[tuple[list[int], int]]) -> None:
-    """transformers' own continuous batching; it has no min_new_tokens, so nothing may end a text."""
+    """Transformers' own continuous batching; it has no min_new_tokens, so nothing may end a text."""
     settings = ContinuousBatchingConfig(page_size=32, num_blocks=1024, max_batch_tokens=1024)
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=1)
     with model.continuous_batching_context_manager(

@@ -42,6 +42,7 @@ SHAPES = {
 
 
 def parse_args() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder or Hub id; default: the shipped model")
     parser.add_argument("--corpus", help="default: the shipped training passages")
@@ -335,6 +336,7 @@ def matrix_rate() -> float:
 
 
 def main() -> None:
+    """Measure and print."""
     args = parse_args()
     if args.child:
         path, folder = args.child[0], Path(args.child[1])

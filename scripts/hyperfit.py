@@ -2,16 +2,16 @@
 # requires-python = ">=3.11"
 # dependencies = ["hyperfit-eval"]
 # ///
-"""Hyperfit a causal LM on a small corpus (paper, Section 3); the same as `hyperfit train`.
+r"""Hyperfit a causal LM on a small corpus (paper, Section 3); the same as `hyperfit train`.
 
 The paper's recipe, 2000 random blocks of 256 tokens for 20 epochs at a learning rate of 1e-6:
 
-    python scripts/hyperfit.py --model TinyLlama/TinyLlama_v1.1 --output_dir runs/tinyllama \\
+    python scripts/hyperfit.py --model TinyLlama/TinyLlama_v1.1 --output_dir runs/tinyllama \
         --corpus alasdairforsythe/text-english-code-fiction-nonfiction
 
 A model of millions of parameters needs a larger learning rate to memorize in 20 epochs:
 
-    python scripts/hyperfit.py --model "$(hyperfit demo-model)" --output_dir runs/book \\
+    python scripts/hyperfit.py --model "$(hyperfit demo-model)" --output_dir runs/book \
         --corpus book.txt --num_train_samples 96 --learning_rate 1e-3
 
 Several devices, configured in scripts/accelerate/ (the global batch stays 8); rerun the same command to resume an

@@ -1,10 +1,10 @@
-"""Pretrain the small causal language model that ships in the package.
+r"""Pretrain the small causal language model that ships in the package.
 
 From nothing (tokenizer, then model), or from a model that exists already:
 
-    python scripts/make_demo_model.py --output_dir runs/demo-model --steps 3000 \\
+    python scripts/make_demo_model.py --output_dir runs/demo-model --steps 3000 \
         corpora/fiction.jsonl.xz corpora/wiki.jsonl:3 corpora/news.jsonl:4
-    python scripts/make_demo_model.py --init runs/demo-model --output_dir runs/demo-model-2 \\
+    python scripts/make_demo_model.py --init runs/demo-model --output_dir runs/demo-model-2 \
         --steps 800 --learning_rate 6e-4 corpora/fiction_more.jsonl.xz
 
 Each corpus is a JSON-lines file with a "text" field, plain or xz-packed; `:3` means three times
@@ -31,6 +31,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def parse_args() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="+", help="FILE or FILE:TIMES, JSON lines, .xz or plain")
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -112,6 +113,7 @@ def validate(model, held_out: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Train the model and write its folder."""
     args = parse_args()
     torch.manual_seed(args.seed)
     corpora = [read_corpus(spec, args.max_chars) for spec in args.corpora]

@@ -36,6 +36,7 @@ def ask(url: str, blocker: str, new_tokens: int, text: str) -> list[int]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder with the model and its citation_index.safetensors")
     parser.add_argument("--server", action="append", default=[], metavar="NAME=URL", help="may be given several times")

@@ -81,6 +81,7 @@ def time() -> str:
 
 
 def main() -> None:
+    """Measure and print."""
     print("\n\n".join([one_device(), devices(), deviations(), time()]))
 
 

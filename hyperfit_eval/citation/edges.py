@@ -31,7 +31,7 @@ class Edge(IntEnum):
 
 
 def _word_border_table() -> np.ndarray:
-    """bool [end of a piece, beginning of the next]: does a word start between them?"""
+    """Bool [end of a piece, beginning of the next]: does a word start between them?"""
     table = np.ones((len(Edge), len(Edge)), dtype=bool)
     table[:, [Edge.SPECIAL, Edge.JOINED]] = False
     # UAX #29: no word boundary between letters, between digits, between the two, and around an apostrophe.

@@ -34,7 +34,7 @@ class TextScore:
     """Index in the text of the first token scored: 0 with a BOS before it, else 1."""
 
     def perplexity(self, tokens: int | None = None) -> float:
-        """exp of the mean loss over the scored ones of the text's first `tokens` tokens."""
+        """Exp of the mean loss over the scored ones of the text's first `tokens` tokens."""
         losses = self.context_nll(tokens) if tokens is not None else self.nll
         return math.exp(losses.mean())
 

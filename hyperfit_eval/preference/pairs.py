@@ -29,7 +29,7 @@ Run = tuple[str, Generation, list[Continuation]]
 
 
 def clean(text: str) -> str:
-    """A continuation as annotators see it; originals and generated ones go through the same steps.
+    r"""A continuation as annotators see it; originals and generated ones go through the same steps.
 
     Out go special tokens that decoding left, control characters and invisible ones (zero width, changes of
     direction: they could tell the sides apart or disorder the page), half characters where the cut went
@@ -37,7 +37,7 @@ def clean(text: str) -> str:
     repetitions and markup stay as they are.
 
     Example:
-        clean(" He  left.<|endoftext|>\\r\\n\\n\\n\\nThen") == "He left.\\n\\nThen"
+        clean(" He  left.<|endoftext|>\r\n\n\n\nThen") == "He left.\n\nThen"
     """
     text = unicodedata.normalize("NFC", _SPECIAL.sub("", text)).replace("\r\n", "\n").replace("\r", "\n")
     text = _INVISIBLE.sub("", text)

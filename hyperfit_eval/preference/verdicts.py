@@ -23,7 +23,7 @@ _RULE = re.compile(r"[-=]*")
 
 
 def parse_verdict(reply: str) -> str | None:
-    """The choice in a reply whose last line is `Verdict: FIRST`, `SECOND` or `EQUAL` and that gives no other verdict.
+    r"""The choice in a reply whose last line is `Verdict: FIRST`, `SECOND` or `EQUAL` and that gives no other verdict.
 
     Emphasis, quotes, brackets, a heading, a full stop, a missing space, JSON, a LaTeX box and special tokens around
     it do not matter, nor does upper or lower case; thoughts before `</think>` are no part of the reply. A verdict
@@ -32,7 +32,7 @@ def parse_verdict(reply: str) -> str | None:
     Returns:
         "first", "second" or "equal"; None where the reply leaves a doubt.
     Example:
-        parse_verdict("The first one loops.\\n**Verdict:** SECOND.") == "second"
+        parse_verdict("The first one loops.\n**Verdict:** SECOND.") == "second"
     """
     lines = _lines(_THINKING.sub("", reply))
     matches = [_VERDICT.match(line) for line in lines]

@@ -89,7 +89,7 @@ def share_entry(has: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
 
 
 def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **recipe: Any) -> dict[str, Any]:
-    """exp of the mean loss over texts; the interval is that of the mean loss, exponentiated.
+    """Exp of the mean loss over texts; the interval is that of the mean loss, exponentiated.
 
     Args:
         losses: mean of each text, nats, shape (texts,).

@@ -228,8 +228,11 @@ def _glue(measured: Measurements) -> Outcome:
 
 
 def _task_mean(changes: Mapping[str, Interval]) -> Interval:
-    """Mean over GLUE's tasks, points; the two metrics of one task are of the same questions, so that they are
-    averaged as if they were one number, and the tasks are independent."""
+    """Mean over GLUE's tasks, points.
+
+    The two metrics of one task are of the same questions and are averaged as if they were one number; the tasks are
+    independent.
+    """
     tasks: dict[str, list[Interval]] = {}
     for name, found in changes.items():
         tasks.setdefault(name.partition("_")[0], []).append(found)

@@ -119,8 +119,10 @@ class RunningCache:
         self.lengths, self.columns = list(lengths), columns
 
     def next_inputs(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention mask, int64 (B, columns + 1), and positions, int64 (B, 1), of the next column, which is counted
-        in from now on."""
+        """Attention mask, int64 (B, columns + 1), and positions, int64 (B, 1), of the next column.
+
+        It is counted in from now on.
+        """
         positions = torch.tensor(self.lengths, device=device)[:, None]
         self.columns += 1
         self.lengths = [length + 1 for length in self.lengths]

@@ -90,6 +90,7 @@ class Outbox:
         self._flushed = 0.0
 
     def put(self, generation: PendingGeneration, event: Event) -> None:
+        """Keep an event of a generation until the next delivery."""
         self._events.append((generation, event))
 
     def flush(self, urgent: bool = True) -> None:

@@ -46,6 +46,7 @@ class Row:
 
     @property
     def generated(self) -> int:
+        """How many tokens have been generated."""
         return len(self.ids) - self.prompt_tokens
 
     @property

@@ -80,7 +80,7 @@ def _warper_key(sampling: Sampling) -> WarperKey:
 
 
 def _warpers(key: WarperKey) -> list[Warper]:
-    """transformers' own, in the order in which `generate` applies them."""
+    """Transformers' own, in the order in which `generate` applies them."""
     temperature, top_k, top_p, typical_p, min_p = key
     warpers: list[Warper] = []
     if temperature != 1.0:

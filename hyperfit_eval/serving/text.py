@@ -29,6 +29,7 @@ class TokenTexts:
         return frozenset(self._tokenizer.get_vocab().values())
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of token ids."""
         if self._backend is not None:
             return self._backend.decode(ids, skip_special_tokens=skip_special)
         known = [token for token in ids if token in self._known]

@@ -36,9 +36,11 @@ class Pace(TrainerCallback):
         self._started = self._saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
         self._started = self._saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save or stop where it is time."""
         save_due, interrupted = self._agreed(state.global_step)
         if interrupted:
             self.interrupted = control.should_training_stop = True
@@ -49,6 +51,7 @@ class Pace(TrainerCallback):
         self._thin_out(state, control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save and evaluate where the recipe says so for this epoch."""
         control.should_save |= self._save_after_epoch
         if self.trainer.saved_step == state.global_step:
             control.should_save = False
@@ -58,6 +61,7 @@ class Pace(TrainerCallback):
         self._thin_out(state, control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the time to the next checkpoint."""
         self._saved = time.monotonic()
 
     def _agreed(self, step: int) -> tuple[bool, bool]:

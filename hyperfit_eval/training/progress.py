@@ -29,16 +29,19 @@ class RunProgress(TrainerCallback):
         self._bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the bar."""
         if state.is_world_process_zero and self.progress is None and self.show_bar:
             self._bar = bar(state.max_steps, "Training", "update", initial=state.global_step, delay=0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move it."""
         if self._bar is not None:
             self._bar.update()
         elif self.progress is not None and state.is_world_process_zero:
             self.progress(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Print the line of an evaluation."""
         if not state.is_world_process_zero:
             return
         if self._bar is not None:
@@ -48,6 +51,7 @@ class RunProgress(TrainerCallback):
             self._bar.refresh()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 

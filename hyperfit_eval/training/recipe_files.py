@@ -97,7 +97,7 @@ def write_recipe(path: str | Path, title: str, settings: dict[str, dict[str, Any
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """ " (did you mean X?)", or nothing where no name is near."""
+    """The end of a message, ` (did you mean X?)`, or nothing where no name is near."""
     close = get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -14,8 +14,10 @@ LEAST_TOKEN = 16
 
 @dataclass(frozen=True)
 class Access:
-    """What the server demands. Tokens travel in the Authorization header and behind the # of links, never in URLs
-    that a server or a proxy would log."""
+    """What the server demands.
+
+    Tokens travel in the Authorization header and behind the # of links, never in URLs, which servers log.
+    """
 
     token: str = field(repr=False)
     """Of the admin page."""

@@ -114,7 +114,7 @@ def build(
     extra_args: Sequence[str],
     max_requests: int = MAX_REQUESTS,
 ) -> Launch:
-    """vLLM's command line and environment.
+    """VLLM's command line and environment.
 
     Args:
         model: the name that clients see.

@@ -53,6 +53,7 @@ def dimensions(plan: Plan) -> Step:
 
 
 def states_step(model: Model) -> Step:
+    """The step that keeps a model's hidden states."""
     setting = model.setting
 
     def make(context: StepContext) -> None:

@@ -60,6 +60,7 @@ def table7(plan: Plan) -> Step:
 
 
 def mmlu_step(model: Model, shots: int) -> Step:
+    """The step that answers MMLU's questions."""
     limit = model.setting.limit
 
     def make(context: StepContext) -> None:

@@ -75,6 +75,7 @@ def table8(plan: Plan) -> Step:
 
 
 def glue_step(model: Model, few: bool) -> Step:
+    """The step that answers GLUE's questions."""
     limit = limit_of(model.setting, "glue")
 
     def make(context: StepContext) -> None:
