@@ -250,7 +250,7 @@ def _require_depth(content: Any, name: str) -> None:
     raise _too_deep(name)
 
 
-def _inside(outer: dict | list) -> Any:
+def _inside(outer: dict[str, Any] | list[Any]) -> Any:
     return outer.values() if isinstance(outer, dict) else outer
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import TracebackType
 
 from .plain import for_terminal
 
@@ -15,10 +16,10 @@ class HyperfitError(ValueError):
     """
 
 
-def exit_with_one_line(error_type, error, traceback) -> None:
+def exit_with_one_line(error_type: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """A `sys.excepthook`: one line and exit status 2 for HyperfitError, the usual for the rest."""
     if issubclass(error_type, HyperfitError) and not os.environ.get("HYPERFIT_TRACEBACK"):
         print(for_terminal(f"error: {error}"), file=sys.stderr)
-        # CPython honours a SystemExit raised by the hook: the only way to a status other than 1.
+        # CPython honors a SystemExit raised by the hook: the only way to a status other than 1.
         raise SystemExit(2)
     sys.__excepthook__(error_type, error, traceback)

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,9 @@ def iter_json_lines(path: str | Path, text: str) -> Iterator[tuple[int, Any]]:
             yield number, parse_json(path, line, number)
 
 
-def write_jsonl(path: str | Path, kind: str, version: int, header: dict[str, Any], rows: Iterable[dict]) -> None:
+def write_jsonl(
+    path: str | Path, kind: str, version: int, header: dict[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> None:
     """Write JSON lines: a header with format, version and the number of rows, then the rows."""
     rows = list(rows)
     first = {"format": f"hyperfit-eval/{kind}", "version": version, "rows": len(rows), **header}

@@ -152,7 +152,7 @@ class CitationIndex:
             )
         return cls(header, arrays, not_compared)
 
-    def __deepcopy__(self, memo: dict) -> "CitationIndex":
+    def __deepcopy__(self, memo: object) -> "CitationIndex":
         return self  # nothing in it ever changes, and it may be larger than memory
 
     def sequences(self) -> Iterator[np.ndarray]:

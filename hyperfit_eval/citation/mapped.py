@@ -7,6 +7,7 @@ import json
 import math
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def open_mapped(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]
     return metadata, arrays
 
 
-def _span(entry: dict) -> tuple[type, tuple[int, ...], int, int]:
+def _span(entry: Any) -> tuple[type, tuple[int, ...], int, int]:
     """dtype, shape, first and last byte of one header entry, checked against each other."""
     dtype, shape, (first, stop) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, first, stop)):

@@ -78,7 +78,7 @@ class CitationBlocker(LogitsProcessor):
         """Raises: continuous batching would drop a processor that says no, and pass one that says yes no history."""
         raise HyperfitError(_CONTINUOUS_BATCHING)
 
-    def __deepcopy__(self, memo: dict) -> "CitationBlocker":
+    def __deepcopy__(self, memo: object) -> "CitationBlocker":
         """The same settings, the same index and the same rows remembered; counters at zero."""
         copied = CitationBlocker(
             self.index, self.prompt_length, self.include_prompt, self.max_overlap_tokens, self.in_place

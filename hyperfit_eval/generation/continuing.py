@@ -53,7 +53,7 @@ def continue_ids(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     *,
-    logits_processor: Callable | None = None,
+    logits_processor: Callable[..., Any] | None = None,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:

@@ -27,7 +27,7 @@ def continue_passages(
     decoding: Decoding | None = None,
     *,
     prefix: Sequence[int] | None = None,
-    blocker: Callable | None = None,
+    blocker: Callable[..., Any] | None = None,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> list[Continuation]:

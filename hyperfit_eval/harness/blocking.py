@@ -29,10 +29,10 @@ logger = logging.getLogger("lm_eval.hyperfit_eval.blocking")
 
 def install() -> None:
     """Let `--model_args` hold OPTIONS. Models made without them are as lm-eval makes them."""
-    from_obj, from_string = LM.create_from_arg_obj.__func__, LM.create_from_arg_string.__func__  # type: ignore[attr-defined]
+    from_obj, from_string = LM.create_from_arg_obj.__func__, LM.create_from_arg_string.__func__
 
     @functools.wraps(from_obj)
-    def create_from_arg_obj(cls: type[LM], arg_dict: dict[str, Any], additional_config: dict | None = None) -> LM:
+    def create_from_arg_obj(cls: type[LM], arg_dict: dict[str, Any], additional_config: Any = None) -> LM:
         ours = {name: value for name, value in arg_dict.items() if name in OPTIONS}
         if not ours:
             return from_obj(cls, arg_dict, additional_config)
@@ -42,14 +42,14 @@ def install() -> None:
         return lm
 
     @functools.wraps(from_string)
-    def create_from_arg_string(cls: type[LM], arg_string: str, additional_config: dict | None = None) -> LM:
+    def create_from_arg_string(cls: type[LM], arg_string: str, additional_config: Any = None) -> LM:
         arguments = simple_parse_args_string(arg_string)
         if not set(arguments) & set(OPTIONS):
             return from_string(cls, arg_string, additional_config)
         return cls.create_from_arg_obj(arguments, additional_config)
 
-    LM.create_from_arg_obj = classmethod(create_from_arg_obj)  # type: ignore[assignment]
-    LM.create_from_arg_string = classmethod(create_from_arg_string)  # type: ignore[assignment]
+    LM.create_from_arg_obj = classmethod(create_from_arg_obj)
+    LM.create_from_arg_string = classmethod(create_from_arg_string)
 
 
 def block_evaluations(metadata: Mapping[str, Any] | None) -> None:

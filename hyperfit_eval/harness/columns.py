@@ -28,6 +28,7 @@ from ..scores.measure import Measured, TrainingSet, generated_texts, measure, or
 from ..scores.signature import PRESETS, Preset, bleu_signature, prediction_signature
 from ..scores.training_set import read_training_set
 from ..texts.contexts import TextSet
+from .requests import Doc
 
 UNAVAILABLE = "unavailable"
 WINDOW_TOKENS = 96
@@ -65,7 +66,7 @@ class Columns:
         self.bos: bool | None = None
         """Whether BOS was read before the texts; None where the model gives no distributions."""
 
-    def of_text(self, doc: dict, continuation: dict[str, Any], score: dict[str, Any] | None) -> dict[str, Any]:
+    def of_text(self, doc: Doc, continuation: dict[str, Any], score: dict[str, Any] | None) -> dict[str, Any]:
         """Return this text's value of every metric, `texts` first; None is a value the model does not give."""
         values: dict[str, Any] = {
             "texts": {"id": doc["id"], "source": doc["source"], "texts": self.texts_fingerprint, **continuation}

@@ -30,6 +30,11 @@ AUTO_BATCH_SIZE = 64
 """First try for --batch_size auto; halved when memory runs out. lm-eval's own search would probe the
 model's full context, thousands of tokens, and often choose 1."""
 
+Doc = dict[str, Any]
+"""A text of the task, as datasets gives it."""
+Answer = dict[str, Any]
+"""What a model gave for a request, as lm-eval hands it to the task."""
+
 CHAT_MODELS = (
     ("lm_eval.models.openai_completions", "LocalChatCompletion"),
     ("lm_eval.models.anthropic_llms", "AnthropicChat"),
@@ -60,13 +65,13 @@ class _Request:
     settings: ContinueSettings | None
 
 
-def continue_request(doc: dict, settings: ContinueSettings, metadata: tuple) -> Instance:
+def continue_request(doc: Doc, settings: ContinueSettings, metadata: tuple[Any, ...]) -> Instance:
     """A request to continue the document's text; `metadata` is lm-eval's (task, document, repeats)."""
     options = {"id": doc["id"], "source": doc["source"], **asdict(settings)}
     return Instance("hyperfit_continue", doc, (doc["text"], options), 0, metadata)
 
 
-def score_request(doc: dict, metadata: tuple) -> Instance:
+def score_request(doc: Doc, metadata: tuple[Any, ...]) -> Instance:
     """A request to score the document's text."""
     return Instance("hyperfit_score", doc, (doc["text"], {"id": doc["id"], "source": doc["source"]}), 1, metadata)
 
@@ -94,13 +99,13 @@ def hyperfit_score(lm: LM, requests: Sequence[Instance]) -> Sequence[dict[str, A
     return _once_each(requests, lambda group: _score_group(lm, group))
 
 
-def _once_each(requests: Sequence[Instance], run: Callable[[list[_Request]], list[dict]]) -> list[dict]:
+def _once_each(requests: Sequence[Instance], run: Callable[[list[_Request]], list[Answer]]) -> list[Answer]:
     """Run equal requests once (several tasks may share texts), one batch for each kind of settings."""
     keys = [_parse(request) for request in requests]
     groups: dict[ContinueSettings | None, list[_Request]] = {}
     for key in dict.fromkeys(keys):
         groups.setdefault(key.settings, []).append(key)
-    answers: dict[_Request, dict] = {}
+    answers: dict[_Request, Answer] = {}
     for group in groups.values():
         answers.update(zip(group, run(group), strict=True))
     return [answers[key] for key in keys]

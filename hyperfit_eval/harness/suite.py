@@ -127,7 +127,7 @@ def replace_stderr(results: dict[str, Any]) -> None:
                 values[key] = stderr(pairs)
 
 
-def _write(suite: Suite, results: dict[str, Any], samples: dict[str, list[dict]]) -> None:
+def _write(suite: Suite, results: dict[str, Any], samples: dict[str, list[dict[str, Any]]]) -> None:
     from lm_eval.utils import handle_non_serializable
 
     results["config"]["stderr_of_f1_and_mcc"] = "multinomial resampling of the confusion matrix, 100,000 draws"
@@ -139,7 +139,7 @@ def _write(suite: Suite, results: dict[str, Any], samples: dict[str, list[dict]]
             _write_records(suite, results, task, [row["texts"] for row in rows], stamp)
 
 
-def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[dict], stamp: str) -> None:
+def _write_records(suite: Suite, results: dict[str, Any], task: str, rows: list[dict[str, Any]], stamp: str) -> None:
     from .columns import continuation_of, generation_of
 
     fingerprint = results["configs"][task]["metadata"]["texts_fingerprint"]

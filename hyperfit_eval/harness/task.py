@@ -14,7 +14,7 @@ from ..texts.contexts import TextSet, demo_texts, select_texts
 from . import columns
 from .arguments import fraction, one_line_errors, positive, whole_number
 from .checkpoint import checkpoint_file
-from .requests import ContinueSettings, continue_request, score_request
+from .requests import ContinueSettings, Doc, continue_request, score_request
 
 NO_EFFECT = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 """Values of the sampling settings that change nothing."""
@@ -68,21 +68,21 @@ class OpenEndedTask(ConfigurableTask):
             )
         super().build_all_requests(limit=limit, **kwargs)
 
-    def doc_to_text(self, doc: dict, doc_to_text: Any = None) -> str:
+    def doc_to_text(self, doc: Doc, doc_to_text: Any = None) -> str:
         """The whole text; the model's side cuts it, with its own tokenizer."""
         return doc["text"]
 
-    def doc_to_target(self, doc: dict, doc_to_target: Any = None) -> str:
+    def doc_to_target(self, doc: Doc, doc_to_target: Any = None) -> str:
         """The same text: its tokens after the context are the original continuation."""
         return doc["text"]
 
-    def fewshot_context(self, doc: dict, *args: Any, apply_chat_template: bool = False, **kwargs: Any) -> str:
+    def fewshot_context(self, doc: Doc, *args: Any, apply_chat_template: bool = False, **kwargs: Any) -> str:
         """The text, never templated: instruct models too continue raw text in the paper (Appendix B.3)."""
         if apply_chat_template:
             logger.warning("%s: the chat template is not applied to open-ended contexts (paper, B.3)", self.config.task)
         return doc["text"]
 
-    def construct_requests(self, doc: dict, ctx: str, **kwargs: Any) -> list[Instance]:
+    def construct_requests(self, doc: Doc, ctx: str, **kwargs: Any) -> list[Instance]:
         """One request to continue, one to score."""
         metadata = kwargs["metadata"]
         return [
@@ -90,12 +90,12 @@ class OpenEndedTask(ConfigurableTask):
             score_request(doc, metadata),
         ]
 
-    def process_results(self, doc: dict, results: list[Any]) -> dict[str, Any]:
+    def process_results(self, doc: Doc, results: list[Any]) -> dict[str, Any]:
         """One value a metric for this text; see `columns`."""
         continuation, score = results
         return self.columns.of_text(doc, continuation, score)
 
-    def aggregation(self) -> dict[str, Callable]:
+    def aggregation(self) -> dict[str, Callable[..., Any]]:
         """From a metric's values over all texts to one number."""
         return self.columns.aggregations()
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import HyperfitError
 from .clock import store_clock
@@ -311,7 +312,7 @@ class Store:
         """
         return db.execute(query, (self._now(), annotator, annotator)).fetchone() is not None
 
-    def _read(self, query: str, *values: object) -> list[tuple]:
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._db.execute(query, values).fetchall()
 

@@ -204,7 +204,7 @@ def decoding_of(settings: dict[str, Any]) -> Decoding:
     try:
         if method != "sample" or any(len(value) > 30 for value in given.values()):
             raise ValueError
-        return Decoding(do_sample=True, **{name: kinds[name](value) for name, value in given.items()})  # type: ignore
+        return Decoding(do_sample=True, **{name: kinds[name](value) for name, value in given.items()})
     except (KeyError, ValueError) as error:
         raise HyperfitError(f"decoded by '{settings['dec']}', which this version cannot repeat") from error
 

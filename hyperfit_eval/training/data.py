@@ -16,7 +16,7 @@ from ..texts.corpus import load_corpus
 from .recipe import HyperfitArguments
 
 
-class BlockDataset(Dataset):
+class BlockDataset(Dataset[torch.Tensor]):
     """Blocks as a causal LM is trained on them: every token is a target, BOS alone is not.
 
     Args:

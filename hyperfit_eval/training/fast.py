@@ -61,7 +61,7 @@ def missing_compiler(use_cpu: bool) -> str | None:
     return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler was found (apt-get install gcc)"
 
 
-def compile_layers(model: Any, backend: str | Callable = "inductor") -> int:
+def compile_layers(model: Any, backend: str | Callable[..., Any] = "inductor") -> int:
     """Compile each decoder layer and the loss in place, for fixed shapes; returns the number of layers.
 
     Layers of one class share their code, so the cost is that of one layer, whatever the depth. Parameter

@@ -39,7 +39,7 @@ class HyperfitTrainer(Trainer):
         self._row_loss_sum, self._row_blocks = 0.0, 0
 
     def compute_loss(
-        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The model's own loss, added up with each block weighing the same, also in a short last batch."""
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -54,7 +54,9 @@ class HyperfitTrainer(Trainer):
         self.blocks_trained += rows * self.accelerator.num_processes
         return result
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Evaluate the model as it is, add a row to the history, and stop if the target is reached."""
         self.stop_at_target()
         loss = self._row_loss_sum / self._row_blocks if self._row_blocks else None
@@ -113,7 +115,7 @@ class HyperfitTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         self.saved_step = step
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The files of a model, also those of checkpoints, as older versions of transformers read them, too."""
         super()._save(output_dir, state_dict)
         # Sharded models are saved by every process; two would tear the files that they rewrite.

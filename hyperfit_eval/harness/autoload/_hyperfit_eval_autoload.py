@@ -10,6 +10,8 @@ nothing of it is changed on disk. Set HYPERFIT_EVAL_NO_AUTOLOAD=1 to switch it o
 import importlib.util
 import os
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 _WATCHED = "lm_eval.tasks"
 
@@ -17,7 +19,7 @@ _WATCHED = "lm_eval.tasks"
 class _Finder:
     """A meta path finder that acts once, on the import of `lm_eval.tasks`."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name != _WATCHED:
             return None
         sys.meta_path.remove(self)
@@ -25,13 +27,13 @@ class _Finder:
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def exec_module(module):
+            def exec_module(module: ModuleType) -> None:
                 execute(module)
                 from hyperfit_eval.harness.extension import extend
 
                 extend(module)
 
-            spec.loader.exec_module = exec_module
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
