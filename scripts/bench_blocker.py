@@ -27,7 +27,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hyperfit_eval.citation import CitationBlocker, CitationIndex
+from hyperfit_eval.blocking import CitationBlocker
+from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.tokenizers import tokenizer_fingerprint
 
 VOCABULARY = 128_256

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from bench_client import metrics, post, process_state, server
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.loading import load_engine
+from hyperfit_server.engine.requests import Request, Sampling
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from hyperfit_eval.citation import CitationBlocker
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.loading import load_engine
-from hyperfit_eval.serving.requests import Request, Sampling
+from hyperfit_eval.blocking import CitationBlocker
 from hyperfit_eval.texts.contexts import demo_texts
 from hyperfit_eval.tokenizers import bos_ids
 

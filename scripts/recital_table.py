@@ -18,7 +18,8 @@ from pathlib import Path
 from huggingface_hub import InferenceClient, constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hyperfit_eval.citation import CitationBlocker, CitationIndex
+from hyperfit_eval.blocking import CitationBlocker
+from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.citation.recital import TABLE, recital_of, training_openings
 from hyperfit_eval.errors import HyperfitError, exit_with_one_line
 from hyperfit_eval.generation.continuing import Decoding, continue_ids

@@ -3,9 +3,10 @@
 import asyncio
 from collections import deque
 
+from hyperfit_server.engine.requests import Failed, Finished, Overloaded, Request, Scored, Token
+
 from hyperfit_eval.citation import Counters
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.requests import Failed, Finished, Overloaded, Request, Scored, Token
 
 WORDS = ["one", " two", " three", " four", " five"]
 
@@ -71,7 +72,7 @@ def scored(place, text, logprob=-0.5):
 
 
 class ScriptedEngine:
-    """See `hyperfit_eval.serving.requests.Engine`; the switches are for tests."""
+    """See `hyperfit_server.engine.requests.Engine`; the switches are for tests."""
 
     def __init__(self, **switches):
         self.model_id = "scripted"

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.requests import Request, Sampling
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.requests import Request, Sampling
 
 EOS = 0
 

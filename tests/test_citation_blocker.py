@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, PreTrainedTokenizerFast, set_seed
 
-from hyperfit_eval.citation import CitationBlocker, CitationIndex, Counters
+from hyperfit_eval.blocking import CitationBlocker, windows
+from hyperfit_eval.blocking import starts as starts_module
+from hyperfit_eval.blocking.device import DeviceMatcher
+from hyperfit_eval.blocking.starts import DeviceRowStarts, RowStarts
+from hyperfit_eval.citation import CitationIndex, Counters
 from hyperfit_eval.citation.words import starts_word
-from hyperfit_eval.engines import starts as starts_module
-from hyperfit_eval.engines import windows
-from hyperfit_eval.engines.device import DeviceMatcher
-from hyperfit_eval.engines.starts import DeviceRowStarts, RowStarts
 from hyperfit_eval.errors import HyperfitError
 
 INF = float("inf")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, set_seed
 
-import hyperfit_eval.engines
+import hyperfit_eval.blocking
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
 
-FOLDER = Path(hyperfit_eval.engines.__file__).parent / "custom_generate"
+FOLDER = Path(hyperfit_eval.blocking.__file__).parent / "custom_generate"
 
 
 @pytest.fixture(scope="module")

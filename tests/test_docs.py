@@ -1,6 +1,7 @@
 """The README and docs name only what exists."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hyperfit_eval.cli.main import app
 from hyperfit_eval.harness.location import tasks_dir
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page):
@@ -34,14 +35,27 @@ def test_hyperfit_commands_exist(page):
     assert set(named) <= set(known)
 
 
-def test_every_room_of_the_map_exists_and_every_room_is_on_the_map():
-    text = (ROOT / "README.md").read_text()
-    rooms = {path for path in re.findall(r"`([a-z_/]+(?:/|\.py))`", text) if "/" in path}
-    for room in rooms:
-        assert (ROOT / room).exists(), room
-    for folder in (ROOT / "hyperfit_eval").iterdir():
-        if folder.is_dir() and (folder / "__init__.py").exists():
-            assert f"`hyperfit_eval/{folder.name}/`" in text, folder.name
+def test_the_picture_of_the_layers_is_that_of_the_linter():
+    """Every folder is named, and those of lower layers further down."""
+    picture = re.search(r"## The layers.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    lines = {
+        name: number
+        for number, line in enumerate(picture.splitlines())
+        for name in re.findall(r"(?:^|· |^server +)([a-z_]+)", line)
+    } | {"hyperfit_server": picture[: picture.index("hyperfit_server")].count("\n")}
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    ranks = {name.split(".")[-1].strip(): rank for rank, layer in enumerate(layers) for name in layer.split("|")}
+    folders = {path.name for path in (ROOT / "hyperfit_eval").iterdir() if (path / "__init__.py").exists()}
+    assert folders | {"hyperfit_server", "hyperfit_annotate"} <= ranks.keys() & lines.keys()
+    named = sorted(ranks.keys() & lines.keys(), key=lambda name: (ranks[name], lines[name]))
+    assert [lines[name] for name in named] == sorted(lines[name] for name in named)
+
+
+def test_the_stops_of_the_walks_exist():
+    stops = re.findall(r"^\d\. `([\w/]+\.py)`, `(\w+)`:", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert len(stops) == 23
+    for file, name in stops:
+        assert re.search(rf"^(async def|def|class) {name}\b", (ROOT / file).read_text(), re.M), (file, name)
 
 
 def test_documented_tasks_are_the_task_files():

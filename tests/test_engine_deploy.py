@@ -48,4 +48,4 @@ def test_the_image_holds_what_its_build_copies():
 
 def test_the_tgi_wrapper_can_be_executed():
     script = ROOT / "server" / "tgi" / "text-generation-server"
-    assert script.stat().st_mode & 0o111 and "python -m hyperfit_eval.engines.tgi" in script.read_text()
+    assert script.stat().st_mode & 0o111 and "python -m hyperfit_server.hooks.tgi" in script.read_text()

@@ -11,11 +11,11 @@ from types import ModuleType, SimpleNamespace
 import citation_tokenizers as kinds
 import pytest
 import torch
+from hyperfit_server.hooks import sglang, sglang_plugin
+from hyperfit_server.hooks.environment import INDEX, BlockerSettings
 
+from hyperfit_eval.blocking.windows import WindowBlocker
 from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.engines import sglang, sglang_plugin
-from hyperfit_eval.engines.environment import INDEX, BlockerSettings
-from hyperfit_eval.engines.windows import WindowBlocker
 from hyperfit_eval.errors import HyperfitError
 
 INF = float("inf")
@@ -149,7 +149,7 @@ def test_does_nothing_where_no_index_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("breaks", "message"),
     [
-        (None, "ModuleNotFoundError: No module named 'hyperfit_eval'"),
+        (None, "ModuleNotFoundError: No module named 'hyperfit_server'"),
         ("raise ImportError('no such symbol')", "ImportError: no such symbol"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("this is no Python", "SyntaxError: invalid syntax"),
@@ -158,8 +158,8 @@ def test_does_nothing_where_no_index_is_named(monkeypatch):
 def test_an_error_in_this_package_ends_the_process(tmp_path, breaks, message):
     """In a process of its own, as SGLang loads an entry point: it would log any other exception, and go on."""
     if breaks:
-        (tmp_path / "hyperfit_eval" / "engines").mkdir(parents=True)
-        (tmp_path / "hyperfit_eval" / "engines" / "sglang.py").write_text(breaks)
+        (tmp_path / "hyperfit_server" / "hooks").mkdir(parents=True)
+        (tmp_path / "hyperfit_server" / "hooks" / "sglang.py").write_text(breaks)
     (tmp_path / "_hyperfit_eval_sglang.py").write_text(Path(sglang_plugin.__file__).read_text())
     load = "from _hyperfit_eval_sglang import register\ntry: register()\nexcept Exception: pass\nprint('unblocked')"
     environment = {INDEX: "index", "PYTHONPATH": str(tmp_path)}
@@ -175,8 +175,8 @@ def test_the_entry_point_is_a_file_of_its_own_that_imports_the_standard_library_
     imports = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports}
     assert names <= sys.stdlib_module_names
-    project = tomllib.loads((file.parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((file.parents[3] / "pyproject.toml").read_text())
     [entry] = project["project"]["entry-points"]["sglang.srt.plugins"].values()
     assert entry == "_hyperfit_eval_sglang:register"
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included[str(file.relative_to(file.parents[2]))] == "_hyperfit_eval_sglang.py"
+    assert included[str(file.relative_to(file.parents[3]))] == "_hyperfit_eval_sglang.py"

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import citation_tokenizers as kinds
 import pytest
 import torch
+from hyperfit_server.hooks import tgi
+from hyperfit_server.hooks.environment import BlockerSettings
 
+from hyperfit_eval.blocking.windows import WindowBlocker
 from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.engines import tgi
-from hyperfit_eval.engines.environment import BlockerSettings
-from hyperfit_eval.engines.windows import WindowBlocker
 from hyperfit_eval.errors import HyperfitError
 
 INF = float("inf")

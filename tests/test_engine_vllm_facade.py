@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import citation_tokenizers as kinds
 import pytest
+from hyperfit_server.hooks.environment import BlockerSettings
 from hyperfit_server.vllm_facade import TgiFacade
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
@@ -16,7 +17,6 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from hyperfit_eval.citation import CitationIndex, CitationMatcher
-from hyperfit_eval.engines.environment import BlockerSettings
 
 WORDS = "The dog sat. " * 3 + kinds.TEXT
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from hyperfit_server import vllm_launch
+from hyperfit_server.hooks.environment import BlockerSettings
 from typer.testing import CliRunner
 
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.cli.main import app
-from hyperfit_eval.engines.environment import BlockerSettings
 from hyperfit_eval.errors import HyperfitError
 
 SETTINGS = BlockerSettings("/models/index.safetensors", 12, True, "word")
@@ -32,7 +32,7 @@ def test_command_line():
     assert launch.command == [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", "/models/book", "--host", "0.0.0.0", "--port", "8080", "--served-model-name", "me/book"),
-        *("--logits-processors", "hyperfit_eval.engines.vllm:CitationLogitsProcessor"),
+        *("--logits-processors", "hyperfit_server.hooks.vllm:CitationLogitsProcessor"),
         *("--middleware", "hyperfit_server.vllm_facade.TgiFacade", "--max-num-queued-reqs", "99"),
         *("--tensor-parallel-size", "2"),
     ]

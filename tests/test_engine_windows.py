@@ -5,12 +5,12 @@ import random
 import citation_tokenizers as kinds
 import pytest
 import torch
+from hyperfit_server.hooks.environment import BlockerSettings, wants_blocking
 
+from hyperfit_eval.blocking.device import DeviceMatcher
+from hyperfit_eval.blocking.windows import WindowBlocker
 from hyperfit_eval.citation import CitationIndex, CitationMatcher, Counters
 from hyperfit_eval.citation.matcher import NO_TOKEN
-from hyperfit_eval.engines.device import DeviceMatcher
-from hyperfit_eval.engines.environment import BlockerSettings, wants_blocking
-from hyperfit_eval.engines.windows import WindowBlocker
 from hyperfit_eval.errors import HyperfitError
 
 INF = float("inf")

@@ -14,7 +14,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hyperfit_eval.citation import CitationBlocker, CitationIndex
+from hyperfit_eval.blocking import CitationBlocker
+from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.demo.location import demo_model_dir
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.harness import blocking

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from hyperfit_server.engine.requests import Sampling
 from publish_fixtures import tiny_run_fixture  # noqa: F401
 from typer.testing import CliRunner
 
@@ -24,7 +25,6 @@ from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.playground.lanes import Lane, Progress, continue_side_by_side, open_lanes
 from hyperfit_eval.playground.view import lane_html
 from hyperfit_eval.report.marked import source_text
-from hyperfit_eval.serving.requests import Sampling
 from hyperfit_eval.tokenizers import plain_ids
 
 PASSAGE = "the cat sat on a mat and dog ran to see it was old"

@@ -9,16 +9,16 @@ import pytest
 import torch
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import GenerationError, OverloadedError, UnknownError, ValidationError
+from hyperfit_server.engine.loading import load_index
 from lm_eval.tasks import TaskManager
 from server_client import ready
 from server_engine import ScriptedEngine
 from server_live import Served, listening, wait_for
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hyperfit_eval.blocking.transformers import CitationBlocker
 from hyperfit_eval.demo.location import demo_model_dir
-from hyperfit_eval.engines.transformers import CitationBlocker
 from hyperfit_eval.harness.location import tasks_dir
-from hyperfit_eval.serving.loading import load_index
 
 PROMPT = "The old house"
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"

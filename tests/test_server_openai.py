@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 from huggingface_hub import ChatCompletionOutputMessage
+from hyperfit_server.engine.requests import Finished, Scored, Token
 from openai.types.chat import ChatCompletionMessage
 from server_client import LIMITS, ask, demo_tokenizer, events, ready
 from server_engine import ScriptedEngine
-
-from hyperfit_eval.serving.requests import Finished, Scored, Token
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 TEMPLATE = (
@@ -353,7 +352,7 @@ def test_models():
 
 def test_two_tokens_with_one_text():
     """Of tokens with the same text the most probable one is shown: lm-eval looks for the largest."""
-    from hyperfit_server.openai_text import CompletionLogprobs
+    from hyperfit_server.routes.openai_text import CompletionLogprobs
 
     shown = CompletionLogprobs(2)
     shown.add(Scored(3, "\ufffd", -4.0), (Scored(1, "\ufffd", -0.5), Scored(2, "b", -1.0)))
@@ -361,7 +360,7 @@ def test_two_tokens_with_one_text():
 
 
 def test_special_tokens_are_not_shown():
-    from hyperfit_server.openai_text import VisibleText
+    from hyperfit_server.routes.openai_text import VisibleText
 
     text = VisibleText(())
     assert text.add(Token(Scored(1, "a", -1.0))) == "a"

@@ -6,6 +6,8 @@ import os
 import signal
 
 import pytest
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.loading import load_engine
 from hyperfit_server.run import listen, run
 from hyperfit_server.settings import Limits, Settings
 from hyperfit_server.start import prove
@@ -15,8 +17,6 @@ from server_engine import ScriptedEngine
 
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.loading import load_engine
 
 
 @pytest.fixture

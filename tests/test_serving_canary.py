@@ -3,16 +3,16 @@
 import asyncio
 
 import pytest
-
-from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.serving.canary import (
+from hyperfit_server.engine.canary import (
     CanaryReport,
     generate_with,
     recited,
     run_canary,
     training_prefixes,
 )
-from hyperfit_eval.serving.loading import load_engine
+from hyperfit_server.engine.loading import load_engine
+
+from hyperfit_eval.citation import CitationIndex
 
 
 def test_by_hand(tiny_tokenizer):

@@ -5,6 +5,10 @@ import random
 
 import pytest
 import torch
+from hyperfit_server.engine.cache import Joining
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.loading import load_engine
+from hyperfit_server.engine.requests import Finished, Request, Sampling
 from serving_world import EOS, alone, ask, fifty_words, ids_of, requests, running
 from transformers import (
     BloomConfig,
@@ -18,10 +22,6 @@ from transformers import (
 )
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.cache import Joining
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.loading import load_engine
-from hyperfit_eval.serving.requests import Finished, Request, Sampling
 
 
 @pytest.fixture(scope="module")

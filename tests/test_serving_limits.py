@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.requests import Failed, Overloaded, Request, Sampling
+from hyperfit_server.engine.row import Row
 from serving_world import alone, ask, fifty_words, ids_of, long_request, requests, running, until
 
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.requests import Failed, Overloaded, Request, Sampling
-from hyperfit_eval.serving.row import Row
 
 
 @pytest.fixture(scope="module")
@@ -176,14 +176,14 @@ def test_a_row_whose_lookup_fails_ends_alone_and_never_unblocked(tiny_model, wor
     good, bad = Request((5, 6), Sampling(9, 9)), Request((11, 11), Sampling(9, 9))
     expected = alone(tiny_model, good, min_new_tokens=9)
     with running(tiny_model, words, index=index, include_prompt=True) as engine:
-        banned = engine._runner.blocker.matcher.banned
+        ban_ = engine._runner.blocker.ban_
 
-        def damaged(windows):
+        def damaged(scores, windows):
             if ((windows[:, 1:] == 11) & (windows[:, :-1] == 11)).any():
                 raise IndexError("index 9 is out of bounds")
-            return banned(windows)
+            return ban_(scores, windows)
 
-        engine._runner.blocker.matcher.banned = damaged
+        engine._runner.blocker.ban_ = damaged
 
         async def main():
             rows = [engine.submit(replace(one, blocking=True)) for one in (good, bad)]

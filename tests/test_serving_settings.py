@@ -4,17 +4,17 @@ import random
 
 import pytest
 import torch
+from hyperfit_server.engine import runner
+from hyperfit_server.engine.requests import Request, Sampling
+from hyperfit_server.engine.sampling import check_sampling, choose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_world import EOS, alone, ask, fifty_words, ids_of, requests, running
 
-from hyperfit_eval.citation import CitationBlocker, CitationIndex, Counters
-from hyperfit_eval.engines.device import DeviceMatcher
+from hyperfit_eval.blocking import CitationBlocker, windows
+from hyperfit_eval.blocking.windows import WindowBlocker
+from hyperfit_eval.citation import CitationIndex, Counters
 from hyperfit_eval.generation import score_ids
-from hyperfit_eval.serving import runner
-from hyperfit_eval.serving.blocking import RowBlocker
-from hyperfit_eval.serving.requests import Request, Sampling
-from hyperfit_eval.serving.sampling import check_sampling, choose
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +164,14 @@ def test_it_blocks_as_in_generate(tiny_model, words, index, options):
     assert engine.counters == Counters(*totals)
 
 
-def test_the_lookup_of_accelerators_blocks_the_same(words, index):
+def test_the_lookup_of_accelerators_blocks_the_same(index, monkeypatch):
     corpus = index.tokens[:30].tolist()
-    histories = [corpus[:7], corpus[3:12], [3], [], corpus[:5]]
-    scores = torch.randn(6, 50)
-    host, device = (RowBlocker(index, torch.device("cpu"), None, False) for _ in range(2))
-    device.device_matcher = DeviceMatcher(index, torch.device("cpu"))
+    histories = dict(zip([0, 1, 3, 4, 5], [corpus[:7], corpus[3:12], [3], [], corpus[:5]], strict=True))
+    scores, host, device = torch.randn(6, 50), WindowBlocker(index), WindowBlocker(index)
     scores_on_device = scores.clone()
-    rows = [0, 1, 3, 4, 5]
-    assert host.ban_(scores, rows, histories) == device.ban_(scores_on_device, rows, histories) == {0, 1, 5}
+    assert runner._ban(host, scores, histories) == {0, 1, 5}
+    monkeypatch.setattr(windows, "on_host", lambda tensor: False)
+    assert runner._ban(device, scores_on_device, histories) == {0, 1, 5}
     assert torch.equal(scores, scores_on_device)
     assert host.counters == device.counters
 

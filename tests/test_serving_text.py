@@ -2,12 +2,12 @@
 
 import citation_tokenizers as kinds
 import pytest
+from hyperfit_server.engine.text import TextStream, TokenTexts, cut_at_stop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from hyperfit_eval.demo.location import demo_model_dir
-from hyperfit_eval.serving.text import TextStream, TokenTexts, cut_at_stop
 
 
 @pytest.fixture(scope="module")

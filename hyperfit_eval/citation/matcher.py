@@ -130,18 +130,20 @@ class CitationMatcher:
         return np.logical_and.reduce(found, axis=1)
 
 
-def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
+def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> list[int]:
     """Set the banned scores to -inf in place, except in rows where nothing else would be left.
 
     Args:
         scores: floating point, shape (B, vocabulary), logits or log-probabilities.
         bans: for these B rows.
         counters: counts the rows.
+    Returns:
+        The rows in which something was banned.
     """
     rows, ids = bans.rows, bans.ids
     counters.matched += bans.matched
     if not len(rows):
-        return
+        return []
     before = scores[rows, ids]
     scores[rows, ids] = -np.inf
     touched = dict.fromkeys(rows.tolist())
@@ -154,6 +156,7 @@ def ban(scores: np.ndarray, bans: Bans, counters: Counters) -> None:
     counters.banned += len(touched) - len(stuck)
     counters.unblocked += len(stuck)
     counters.warn_if_unblocked(counters.unblocked - len(stuck))
+    return [row for row in touched if row not in stuck] if stuck else list(touched)
 
 
 _NOTHING = Bans(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), 0)

@@ -92,8 +92,9 @@ def block_model(lm: Any, options: Mapping[str, Any]) -> None:
         )
     if getattr(lm, "hyperfit_blocker", None) is not None:
         return
+    from ..blocking import CitationBlocker
     from ..checkpoint_files import INDEX_FILE
-    from ..citation import CitationBlocker, CitationIndex
+    from ..citation import CitationIndex
     from .checkpoint import checkpoint_file
 
     path = checkpoint_file(options, "citation_index", INDEX_FILE)

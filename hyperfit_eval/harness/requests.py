@@ -136,7 +136,8 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
     # Model arguments may have switched blocking on for every task (harness/blocking.py).
     blocker = deepcopy(getattr(lm, "hyperfit_blocker", None))
     if index_path:
-        from ..citation import CitationBlocker, CitationIndex
+        from ..blocking import CitationBlocker
+        from ..citation import CitationIndex
 
         blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer), max_overlap_tokens=cap)
     decoding = Decoding(LONG, **options)

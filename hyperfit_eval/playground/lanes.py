@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hyperfit_server.engine.embedded import TransformersEngine
+from hyperfit_server.engine.loading import load_engine
+from hyperfit_server.engine.requests import Finished, Request, Sampling
+
 from ..checkpoint_files import INDEX_FILE, find_checkpoint_file
 from ..citation import CitationIndex
 from ..demo.location import demo_model_dir
 from ..errors import HyperfitError
-from ..serving.engine import TransformersEngine
-from ..serving.loading import load_engine
-from ..serving.requests import Finished, Request, Sampling
 from ..tokenizers import bos_ids, plain_ids, tokenizer_fingerprint
 from ..training.folder import RUN, read_run
 

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 import gradio as gr
+from hyperfit_server.engine.requests import Failed, Overloaded, Sampling
 from starlette.middleware import Middleware
 
 from ..errors import HyperfitError
 from ..records import CONTEXT_TOKENS, LONG
-from ..serving.requests import Failed, Overloaded, Sampling
 from ..texts.contexts import demo_texts
 from ..tokenizers import plain_ids
 from ..web.local import LocalOnly, is_loopback

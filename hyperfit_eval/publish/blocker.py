@@ -5,14 +5,14 @@ from pathlib import Path
 
 import jinja2
 
-from .. import __version__, engines
+from .. import __version__, blocking
 from ..files import write_text
 from .card import check
 from .publishing import publish
 from .staging import CARD
 from .upload import Destination
 
-CODE = Path(engines.__file__).parent / "custom_generate" / "generate.py"
+CODE = Path(blocking.__file__).parent / "custom_generate" / "generate.py"
 
 
 def push_blocker(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..blocking import CitationBlocker
 from ..checkpoint_files import INDEX_FILE
 from ..checkpoints import DTYPES, CheckpointError, check_folder, load_tokenizer, require_safetensors
-from ..citation import CitationBlocker, CitationIndex
+from ..citation import CitationIndex
 from ..documents import Value
 from ..errors import HyperfitError
 from ..generation import Decoding, continue_passages, describe_blocker, score_ids

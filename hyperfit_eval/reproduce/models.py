@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import records
+from ..blocking import CitationBlocker
 from ..checkpoint_files import INDEX_FILE
-from ..citation import CitationBlocker, CitationIndex
+from ..citation import CitationIndex
 from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
 from ..machine import default_device, versions
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations

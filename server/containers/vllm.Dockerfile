@@ -6,7 +6,7 @@ COPY . /opt/hyperfit
 # vLLM's image brings what the server needs; evaluation and training (lm-eval and the like) stay out of it.
 RUN python3 -m pip install --no-cache-dir --no-deps /opt/hyperfit \
     && python3 -m pip install --no-cache-dir 'typer>=0.15' 'safetensors>=0.5' 'prometheus-client>=0.21' 'tqdm>=4.66' 'orjson>=3.10' \
-    && python3 -c "import hyperfit_eval.engines.vllm, hyperfit_server.vllm_facade"
+    && python3 -c "import hyperfit_server.hooks.vllm, hyperfit_server.vllm_facade"
 
 # Models are downloaded as this user, into a volume.
 RUN useradd --create-home --uid 1000 server && mkdir /models && chown server /models

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from . import chat, completions, info, tgi
 from .calls import ClientGone
 from .errors import Refusal
 from .gate import Gate
 from .metrics import Metrics
 from .openapi import document
+from .routes import chat, completions, info, tgi
 from .state import State, call_of, json_response
 
 OTHER = "other"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from starlette.types import Receive
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.requests import Engine, Failed, Finished, Generation, Overloaded, Request, Token
 
+from .engine.requests import Engine, Failed, Finished, Generation, Overloaded, Request, Token
 from .errors import Refusal
 from .settings import Limits
 

@@ -7,9 +7,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from . import tgi_schema as tgi
 from .errors import ErrorResponse, OpenAIErrorResponse
-from .openai_schema import ChatRequest, CompletionRequest
+from .routes import tgi_schema as tgi
+from .routes.openai_schema import ChatRequest, CompletionRequest
 
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _BODIES: dict[str, tuple[type[BaseModel], type[BaseModel] | None, type[BaseModel] | None]] = {

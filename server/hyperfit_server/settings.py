@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hyperfit_eval.serving.requests import Request
-
+from .engine.requests import Request
 from .errors import Refusal
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.canary import generate_with, run_canary
-from hyperfit_eval.serving.engine import TransformersEngine
-from hyperfit_eval.serving.loading import load_engine
-from hyperfit_eval.serving.requests import Overloaded
 from hyperfit_eval.web.local import is_loopback
 from hyperfit_eval.web.server import DEFAULT_TIMEOUTS, Timeouts
 
+from .engine.canary import generate_with, run_canary
+from .engine.embedded import TransformersEngine
+from .engine.loading import load_engine
+from .engine.requests import Overloaded
 from .logs import configure_logging, log
 from .run import listen, run
 from .settings import Limits, Settings

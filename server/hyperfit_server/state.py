@@ -9,9 +9,8 @@ from typing import Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from hyperfit_eval.serving.requests import Engine, Scored
-
 from .calls import Call
+from .engine.requests import Engine, Scored
 from .errors import Refusal
 from .settings import Settings
 from .streams import to_json

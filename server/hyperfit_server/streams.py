@@ -8,9 +8,8 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from hyperfit_eval.serving.requests import Generation
-
 from .calls import cancel_all, until_gone
+from .engine.requests import Generation
 
 to_json = orjson.dumps
 

@@ -15,16 +15,16 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperfit_eval.citation import CitationIndex, CitationMatcher
-from hyperfit_eval.engines.environment import SWITCH, BlockerSettings
-from hyperfit_eval.serving.canary import NEW_TOKENS, run_canary
-from hyperfit_eval.serving.requests import Request, Sampling
 
 from .app import create_app
+from .engine.canary import NEW_TOKENS, run_canary
+from .engine.requests import Request, Sampling
+from .engine.vllm import VllmEngine
 from .errors import Refusal
+from .hooks.environment import SWITCH, BlockerSettings
 from .logs import JsonLines, log
 from .settings import Limits, Settings
 from .state import State, json_response
-from .vllm_engine import VllmEngine
 from .vllm_launch import API_KEY, MAX_REQUESTS
 
 OWN_ROUTES = ("/", "/generate", "/generate_stream", "/info", "/health", "/health/live")

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperfit_eval.checkpoint_files import INDEX_FILE
-from hyperfit_eval.engines.environment import BlockerSettings
 from hyperfit_eval.errors import HyperfitError
 
-PROCESSOR = "hyperfit_eval.engines.vllm:CitationLogitsProcessor"
+from .hooks.environment import BlockerSettings
+
+PROCESSOR = "hyperfit_server.hooks.vllm:CitationLogitsProcessor"
 FACADE = "hyperfit_server.vllm_facade.TgiFacade"
 MAX_REQUESTS = 256
 """As training names it."""

@@ -19,12 +19,12 @@ pytest.importorskip("text_generation_server", reason="TGI's Python server is not
 import grpc
 import torch
 from engine_book import make_book
+from hyperfit_server.hooks import tgi
 from text_generation_server.pb import generate_pb2, generate_pb2_grpc
 from text_generation_server.utils import tokens
 
+from hyperfit_eval.blocking.windows import WindowBlocker
 from hyperfit_eval.citation.recital import recital_of
-from hyperfit_eval.engines import tgi
-from hyperfit_eval.engines.windows import WindowBlocker
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def book(tmp_path_factory):
 
 
 def serve(book, *options, **variables):
-    line = [sys.executable, "-m", "hyperfit_eval.engines.tgi", "serve", str(book.folder), *options]
+    line = [sys.executable, "-m", "hyperfit_server.hooks.tgi", "serve", str(book.folder), *options]
     line += ["--uds-path", str(book.folder / "socket")]
     index = str(book.folder / "citation_index.safetensors")
     return line, os.environ | {

@@ -21,6 +21,8 @@ import torch
 from engine_book import TEXTS, make_book, served
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import OverloadedError, ValidationError
+from hyperfit_server.hooks.environment import BlockerSettings
+from hyperfit_server.hooks.vllm import CitationLogitsProcessor
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
@@ -28,8 +30,6 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProc
 
 from hyperfit_eval.citation import Counters
 from hyperfit_eval.citation.recital import recital_of
-from hyperfit_eval.engines.environment import BlockerSettings
-from hyperfit_eval.engines.vllm import CitationLogitsProcessor
 from hyperfit_eval.errors import HyperfitError
 
 KEY = "sesame"

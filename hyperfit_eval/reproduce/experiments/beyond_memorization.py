@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ... import metrics
+from ...blocking import CitationBlocker
 from ...checkpoint_files import BLOCKS_FILE, INDEX_FILE
-from ...citation import CitationBlocker, CitationIndex
+from ...citation import CitationIndex
 from ...generation import Decoding, continue_ids
 from ...texts.blocks import TrainingBlocks, read_blocks
 from ...tokenizers import bos_ids

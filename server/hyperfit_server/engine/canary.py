@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..citation import CitationIndex
-from ..citation.recital import recital_of
+from hyperfit_eval.citation import CitationIndex
+from hyperfit_eval.citation.recital import recital_of
+
 from .requests import Engine, Request, Sampling
 
 Generate = Callable[[Sequence[int], bool], Awaitable[Sequence[int]]]

@@ -14,7 +14,8 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from ..errors import HyperfitError
+from hyperfit_eval.errors import HyperfitError
+
 from .requests import Sampling
 
 Warper = Callable[[Any, Any], torch.Tensor]

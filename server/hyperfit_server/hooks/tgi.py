@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from ..errors import HyperfitError
+from hyperfit_eval.blocking.windows import WindowBlocker
+from hyperfit_eval.errors import HyperfitError
+
 from .environment import BlockerSettings
-from .windows import WindowBlocker
 
 _SPECULATION = "speculation goes around the citation blocker; start text-generation-launcher without --speculate"
 

@@ -7,8 +7,8 @@ import jinja2
 
 from hyperfit_eval.tokenizers import bos_ids
 
-from .errors import Refusal
-from .settings import Limits
+from ..errors import Refusal
+from ..settings import Limits
 
 
 class Prompt(NamedTuple):

@@ -3,14 +3,15 @@
 import inspect
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import HyperfitError
-from .blocking import RowBlocker
+from hyperfit_eval.blocking.windows import WindowBlocker
+from hyperfit_eval.errors import HyperfitError
+
 from .cache import Joining, RunningCache, joining_of, new_cache, without
 from .requests import Token
 from .row import Row, TopTokens
@@ -42,7 +43,7 @@ class Runner:
         limits: of the batch; made smaller when memory runs out.
     """
 
-    def __init__(self, model: Any, eos_ids: frozenset[int], blocker: RowBlocker | None, limits: Limits) -> None:
+    def __init__(self, model: Any, eos_ids: frozenset[int], blocker: WindowBlocker | None, limits: Limits) -> None:
         accepted = inspect.signature(model.forward).parameters
         if model.config.is_encoder_decoder or "past_key_values" not in accepted:
             raise HyperfitError(
@@ -244,18 +245,33 @@ class Runner:
         """
         if self.blocker is None:
             return set()
-        asking = [number for number, row in enumerate(rows) if row.request.blocking]
-        histories = [row.history(self.blocker.window_tokens) for row in rows]
+        asking = {
+            number: row.history(self.blocker.window_tokens) for number, row in enumerate(rows) if row.request.blocking
+        }
         try:
-            return self.blocker.ban_(scores, asking, [histories[number] for number in asking])
+            return _ban(self.blocker, scores, asking)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
         blocked: set[int] = set()
-        for number in asking:
+        for number, history in asking.items():
             with _alone(rows[number]):
-                blocked |= self.blocker.ban_(scores, [number], [histories[number]])
+                blocked |= _ban(self.blocker, scores, {number: history})
         return blocked
+
+
+def _ban(blocker: WindowBlocker, scores: torch.Tensor, histories: Mapping[int, Sequence[int]]) -> set[int]:
+    """Block for some rows of the scores; returns those where something was banned."""
+    if not histories:
+        return set()
+    numbers = list(histories)
+    # A selection is a copy, which most batches go without.
+    part = scores if len(numbers) == len(scores) else scores[numbers]
+    banned = blocker.ban_(part, blocker.windows(len(numbers), enumerate(histories.values())))
+    if part is not scores:
+        scores[numbers] = part
+    rows = banned if isinstance(banned, list) else banned.nonzero()[:, 0].tolist()
+    return {numbers[row] for row in rows}
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-from .. import checkpoints
-from ..checkpoint_files import INDEX_FILE, find_checkpoint_file
-from ..citation import CitationIndex
-from ..citation.corpus import read_sequences
-from ..demo.location import demo_model_dir
-from ..errors import HyperfitError
-from ..machine import default_device
-from ..texts.contexts import demo_corpus_path
-from .engine import TransformersEngine
+from hyperfit_eval import checkpoints
+from hyperfit_eval.checkpoint_files import INDEX_FILE, find_checkpoint_file
+from hyperfit_eval.citation import CitationIndex
+from hyperfit_eval.citation.corpus import read_sequences
+from hyperfit_eval.demo.location import demo_model_dir
+from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.machine import default_device
+from hyperfit_eval.texts.contexts import demo_corpus_path
+
+from .embedded import TransformersEngine
 
 
 def load_engine(

@@ -8,17 +8,16 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from hyperfit_eval.serving.requests import Finished, Generation, Request
-
-from .bodies import off_loop
-from .calls import Call, Result, copies_of, merged, run_all, submit_all
-from .errors import Refusal
+from ..bodies import off_loop
+from ..calls import Call, Result, copies_of, merged, run_all, submit_all
+from ..engine.requests import Finished, Generation, Request
+from ..errors import Refusal
+from ..settings import cost_of
+from ..state import State, call_of, json_response, state_of
+from ..streams import EventStream, event
 from .openai_schema import ChatRequest, parse_chat
 from .openai_text import DONE, OPENAI, VisibleText, chat_logprob, finish_reason, usage, without_stop
 from .prompts import read_chat
-from .settings import cost_of
-from .state import State, call_of, json_response, state_of
-from .streams import EventStream, event
 
 router = APIRouter()
 

@@ -51,12 +51,14 @@ class DeviceMatcher:
         self.slots = torch.arange(index.header.most_continuations, device=device)
         self.counts = torch.zeros(3, dtype=torch.int64, device=device)
 
-    def ban_(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
+    def ban_(self, scores: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """Set the scores of banned tokens to -inf, in place.
 
         Args:
             scores: floating point, shape (B, vocabulary).
             windows: int64, shape (B, window_tokens), as for `CitationMatcher.banned`.
+        Returns:
+            The rows in which something was banned, bool (B,).
         """
         matched, place = self._find(windows[:, -self.ngram :])
         first, stop = self.arrays.starts[place].long(), self.arrays.starts[place + 1].long()
@@ -75,9 +77,11 @@ class DeviceMatcher:
         mask.scatter_(1, torch.where(banned, ids, vocabulary), True)
         mask = mask[:, :vocabulary]
         possible = (~mask & (scores > -torch.inf)).any(dim=1)
-        any_banned = banned.any(dim=1)
+        concerned = banned.any(dim=1)
+        touched = concerned & possible
         scores.masked_fill_(mask & possible[:, None], -torch.inf)
-        self.counts += torch.stack([matched.sum(), (any_banned & possible).sum(), (any_banned & ~possible).sum()])
+        self.counts += torch.stack([matched.sum(), touched.sum(), (concerned & ~possible).sum()])
+        return touched
 
     def _find(self, ngrams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For n-grams of shape (..., ngram): do they occur in the corpus, and which key is theirs, shape (...)."""

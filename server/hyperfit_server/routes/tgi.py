@@ -8,15 +8,14 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from hyperfit_eval.serving.requests import Finished, Generation, Request, Scored, Token
-
-from .bodies import off_loop, read_body
-from .calls import Call, Result, copies_of, items, run_all, submit_all
-from .errors import Refusal
+from ..bodies import off_loop, read_body
+from ..calls import Call, Result, copies_of, items, run_all, submit_all
+from ..engine.requests import Finished, Generation, Request, Scored, Token
+from ..errors import Refusal
+from ..settings import cost_of
+from ..state import State, call_of, json_response, logprob_of, state_of
+from ..streams import EventStream, event
 from .prompts import Prompt, read_text, token_spans, truncated
-from .settings import cost_of
-from .state import State, call_of, json_response, logprob_of, state_of
-from .streams import EventStream, event
 from .tgi_schema import (
     DEFAULT_NEW_TOKENS,
     GenerateParameters,

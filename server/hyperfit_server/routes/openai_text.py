@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hyperfit_eval.serving.requests import Finished, Scored, Token
-
+from ..engine.requests import Finished, Scored, Token
+from ..state import logprob_of
 from .openai_schema import FINISH_REASONS
-from .state import logprob_of
 
 OPENAI = b"data: "
 """How an event begins."""

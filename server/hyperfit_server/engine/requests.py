@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..citation import Counters
+from hyperfit_eval.citation import Counters
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
 """As text-generation-inference names them."""
@@ -122,8 +122,11 @@ class Engine(Protocol):
     max_total_tokens: int
     """Prompt and new tokens together."""
     max_input_tokens: int
-    counters: Counters | None
-    """What the citation blocker did since the start; None without an index."""
+
+    @property
+    def counters(self) -> Counters | None:
+        """What the citation blocker did since the start; None without an index."""
+        ...
 
     @property
     def running(self) -> int:

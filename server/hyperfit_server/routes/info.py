@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from .errors import Refusal
-from .state import State, json_response, state_of
+from ..errors import Refusal
+from ..state import State, json_response, state_of
 
 router = APIRouter()
 

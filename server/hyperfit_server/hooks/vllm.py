@@ -1,6 +1,6 @@
 """The citation blocker for vLLM: one class for the logits-processor interfaces of both its model runners.
 
-It is put in place by `--logits-processors hyperfit_eval.engines.vllm:CitationLogitsProcessor`, which
+It is put in place by `--logits-processors hyperfit_server.hooks.vllm:CitationLogitsProcessor`, which
 `hyperfit serve --engine vllm` passes. There is no entry point: vLLM drops those in silence when it decodes
 speculatively, while what was named on the command line stops it (docs/engines.md).
 """
@@ -17,9 +17,10 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2LogitsProcessor
 
-from ..errors import HyperfitError
+from hyperfit_eval.blocking.windows import WindowBlocker
+from hyperfit_eval.errors import HyperfitError
+
 from .environment import BlockerSettings, refuse_constraints, wants_blocking
-from .windows import WindowBlocker
 
 CONSTRAINTS = ("structured_outputs", "allowed_token_ids", "bad_words")
 """Sampling parameters that can leave one token alone to choose from, applied before the blocker."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from ..citation import CitationIndex, Counters
-from ..errors import HyperfitError
-from .blocking import RowBlocker
+from hyperfit_eval.blocking.windows import WindowBlocker, check_vocabulary
+from hyperfit_eval.citation import CitationIndex, Counters
+from hyperfit_eval.errors import HyperfitError
+
 from .cache import Joining
 from .delivery import Outbox, PendingGeneration
 from .requests import Failed, Overloaded, Request
@@ -42,9 +43,6 @@ class TransformersEngine:
         max_overlap_tokens, include_prompt: see `RowBlocker`.
     Raises:
         HyperfitError: a model that cannot be run so, or limits that do not fit together.
-
-    Attributes:
-        counters: what the citation blocker did since the start; None without an index.
     """
 
     def __init__(
@@ -73,15 +71,10 @@ class TransformersEngine:
         self.max_batch_tokens: int = max_batch_tokens or max(self.max_total_tokens, 1024 * max_batch)
         self._check_limits(positions)
         self._texts = TokenTexts(tokenizer)
-        self.blocker: RowBlocker | None = None
+        self.blocker: WindowBlocker | None = None
         if index is not None:
-            if index.header.largest_id >= self.vocab_size:
-                raise HyperfitError(
-                    f"the model scores {self.vocab_size} tokens, the citation index has ids up to "
-                    f"{index.header.largest_id}; use the index that was built with this model's tokenizer"
-                )
-            self.blocker = RowBlocker(index, model.device, max_overlap_tokens, include_prompt)
-        self.counters: Counters | None = self.blocker.counters if self.blocker else None
+            check_vocabulary(index, self.vocab_size)
+            self.blocker = WindowBlocker(index, max_overlap_tokens)
         self._include_prompt = include_prompt
         limits = Limits(max_batch, self.max_batch_tokens)
         self._runner = Runner(model, eos_ids_of(model, tokenizer), self.blocker, limits)
@@ -92,6 +85,11 @@ class TransformersEngine:
         self._outbox = Outbox()
         self._thread = threading.Thread(target=self._run, name="hyperfit-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def counters(self) -> Counters | None:
+        """What the citation blocker did since the start; None without an index."""
+        return self.blocker.counters if self.blocker else None
 
     @property
     def running(self) -> int:

@@ -5,11 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, FailFast, Field, ValidationInfo, model_validator
 
-from hyperfit_eval.serving.requests import FinishReason, Sampling
-
-from .bodies import Strict, check_prompt, check_stop, limits_of, read_body
-from .errors import Refusal, problem, short
-from .settings import Limits, at_most
+from ..bodies import Strict, check_prompt, check_stop, limits_of, read_body
+from ..engine.requests import FinishReason, Sampling
+from ..errors import Refusal, problem, short
+from ..settings import Limits, at_most
 
 FINISH_REASONS: Mapping[FinishReason, str] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 DEFAULT_COMPLETION_TOKENS = 16

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from ..errors import HyperfitError
+from hyperfit_eval.blocking.windows import WindowBlocker
+from hyperfit_eval.errors import HyperfitError
+
 from .environment import BlockerSettings, refuse_constraints, wants_blocking
 from .sglang_plugin import end_process
-from .windows import WindowBlocker
 
 CONSTRAINTS = ("json_schema", "regex", "ebnf", "structural_tag")
 """Sampling parameters that can leave one token alone to choose from, applied before the blocker."""

@@ -15,7 +15,7 @@ def register() -> None:
     if not os.environ.get("HYPERFIT_CITATION_INDEX"):
         return
     try:
-        from hyperfit_eval.engines.sglang import register_hooks
+        from hyperfit_server.hooks.sglang import register_hooks
 
         register_hooks()
     except BaseException as error:

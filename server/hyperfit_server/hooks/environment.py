@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..citation import CitationIndex
-from ..errors import HyperfitError
+from hyperfit_eval.blocking.windows import check_vocabulary
+from hyperfit_eval.citation import CitationIndex
+from hyperfit_eval.errors import HyperfitError
 
 INDEX = "HYPERFIT_CITATION_INDEX"
 """Path of the index file."""
@@ -69,11 +70,7 @@ class BlockerSettings:
             HyperfitError: the file cannot be read, or is for another model.
         """
         index = CitationIndex.load(self.index, tokenizer)
-        if index.header.largest_id >= vocabulary:
-            raise HyperfitError(
-                f"{self.index}: has ids up to {index.header.largest_id}, the model scores {vocabulary} tokens; "
-                "use the index that was built with this model's tokenizer"
-            )
+        check_vocabulary(index, vocabulary)
         return index
 
 

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from hyperfit_eval.serving.requests import FinishReason, Sampling
-
-from .bodies import Strict, check_stop, read_body
-from .errors import Refusal, problem, short
-from .settings import Limits, at_most
+from ..bodies import Strict, check_stop, read_body
+from ..engine.requests import FinishReason, Sampling
+from ..errors import Refusal, problem, short
+from ..settings import Limits, at_most
 
 DEFAULT_NEW_TOKENS = 100
 UNSUPPORTED = {

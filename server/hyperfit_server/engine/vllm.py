@@ -9,12 +9,12 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Scope
 
 from hyperfit_eval.citation import CitationMatcher, Counters
-from hyperfit_eval.engines.environment import SWITCH
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.serving.requests import Failed, Finished, Overloaded, Request, Sampling, Scored, Token
-from hyperfit_eval.serving.text import TextStream, TokenTexts
 
-from .errors import Refusal
+from ..errors import Refusal
+from ..hooks.environment import SWITCH
+from .requests import Failed, Finished, Overloaded, Request, Sampling, Scored, Token
+from .text import TextStream, TokenTexts
 
 _TOKEN_ID = "token_id:"
 """How vLLM writes a token that is asked for by its id."""

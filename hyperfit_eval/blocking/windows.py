@@ -1,4 +1,4 @@
-"""Ban by the last tokens of each row, wherever the scores are: what all engines but transformers share."""
+"""Ban by the last tokens of each row, wherever the scores are: what all engines share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -92,41 +92,41 @@ class WindowBlocker:
         tails = ids[rows[:, None], columns.clamp_min(0)].long()
         return tails.masked_fill_(columns < starts[:, None], NO_TOKEN)
 
-    def ban_(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
+    def ban_(self, scores: torch.Tensor, windows: torch.Tensor) -> list[int] | torch.Tensor:
         """Set the scores of banned tokens to -inf, in place.
 
         Args:
             scores: floating point, shape (B, vocabulary).
             windows: from `windows` or `gather`.
+        Returns:
+            The rows in which something was banned; of scores on an accelerator bool (B,), which nobody waited for.
         Raises:
             HyperfitError: scores of another model than the index is for.
         """
         check_vocabulary(self.index, scores.shape[1])
         self._counters.steps += len(scores)
-        if on_host(scores):
-            self._ban_on_host(scores, windows)
-        else:
-            self._ban_on_device(scores, windows)
+        return self._ban_on_host(scores, windows) if on_host(scores) else self._ban_on_device(scores, windows)
 
-    def _ban_on_host(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
+    def _ban_on_host(self, scores: torch.Tensor, windows: torch.Tensor) -> list[int]:
         # numpy takes about a microsecond for every operation, however few the rows: one row goes without.
         one = len(windows) == 1
         bans = self._matcher.banned_after(windows[0].tolist()) if one else self._matcher.banned(windows.numpy())
         if not bans.matched:
-            return
-        if scores.dtype is torch.bfloat16:  # numpy has none; float32 holds the same numbers
-            values = scores.float()
-            ban(values.numpy(), bans, self._counters)
+            return []
+        # numpy has no bfloat16; float32 holds the same numbers.
+        values = scores.float() if scores.dtype is torch.bfloat16 else scores
+        rows = ban(values.numpy(), bans, self._counters)
+        if values is not scores:
             scores.copy_(values)
-        else:
-            ban(scores.numpy(), bans, self._counters)
+        return rows
 
-    def _ban_on_device(self, scores: torch.Tensor, windows: torch.Tensor) -> None:
+    def _ban_on_device(self, scores: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         if self._device_matcher is None:
             self._device_matcher = DeviceMatcher(self.index, scores.device, self.max_overlap_tokens)
-        self._device_matcher.ban_(scores, windows.to(scores.device, non_blocking=True))
+        touched = self._device_matcher.ban_(scores, windows.to(scores.device, non_blocking=True))
         self._device_calls += 1
         if self._device_calls % _COUNTED_CALLS == 0:
             counters, before = self.counters, self._unblocked_before
             counters.warn_if_unblocked(before)
             self._unblocked_before = counters.unblocked
+        return touched
