@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["hyperfit-eval"]
 # ///
-r"""Hyperfit a causal LM on a small corpus (paper, Section 3); the same as `hyperfit train`.
+r"""Hyperfit a causal LM on a small corpus (paper, Section 3); `hyperfit train` is the same.
 
 The paper's recipe, 2000 random blocks of 256 tokens for 20 epochs at a learning rate of 1e-6:
 
@@ -19,7 +19,7 @@ interrupted run:
 
     accelerate launch --config_file scripts/accelerate/ddp.yaml scripts/hyperfit.py ...
 
-All of transformers.TrainingArguments is understood: --help lists it. The lines above name what the script
+All of transformers.TrainingArguments is understood: --help_all lists it. The lines above name what the script
 needs, so that it also runs alone, without a clone or an environment:
 
     uv run scripts/hyperfit.py --model TinyLlama/TinyLlama_v1.1 ...
@@ -27,9 +27,31 @@ needs, so that it also runs alone, without a clone or an environment:
 
 import sys
 
-from hyperfit_eval.cli.train import main
+from hyperfit_eval.cli.train import push_afterwards, read_arguments
 from hyperfit_eval.errors import exit_with_one_line
 from hyperfit_eval.terminal import quiet_libraries
+
+
+def main(argv: list[str]) -> None:
+    """Read the arguments, and run the four acts."""
+    arguments = read_arguments(argv)
+    if arguments is None:  # --help or --list-recipes
+        return
+    # torch and transformers take seconds to import.
+    from hyperfit_eval.training.run import Run
+
+    push = push_afterwards(*arguments)  # what --push_to_hub cannot publish is refused before training
+    with Run(*arguments) as run:
+        # The model and its tokenizer; the corpus, cut into blocks of token ids; the citation index of these blocks.
+        run.load()
+        # transformers.Trainer with the recipe, in the run's folder, where an interrupted run goes on.
+        run.build()
+        # Cross-entropy until the loss is near zero, with the history of the paper's Figure 2.
+        run.train()
+        # Weights, results and cost.
+        run.save()
+    push()
+
 
 if __name__ == "__main__":
     sys.excepthook = exit_with_one_line

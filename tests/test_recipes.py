@@ -12,43 +12,55 @@ from safetensors.torch import load_file
 from hyperfit_eval.cli.train import main, recipe_list
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.texts.blocks import read_blocks
+from hyperfit_eval.training.arguments import parse_arguments, recipe_values
 from hyperfit_eval.training.data import block_order
 from hyperfit_eval.training.folder import read_run
 from hyperfit_eval.training.recipe_files import FOLDER, read_recipe, recipe_names
-from hyperfit_eval.training.resolved import recipe_argv
+from hyperfit_eval.training.resolved import resolved_recipe
 
 
-def resolved(name, *given):
-    """The last value given for each argument, as argparse takes them."""
-    argv = [*recipe_argv(name, given), *given]
-    return dict(zip(argv[::2], argv[1::2], strict=True))
+def resolved(name, *typed):
+    """Every argument after parsing."""
+    options, training = parse_arguments(["--recipe", name, "--output_dir", "run", *typed])
+    return vars(options) | vars(training)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("paper", {"num_train_epochs": "20", "learning_rate": "1e-06", "num_train_samples": "2000", "batch_size": "8"}),
-        ("quantity-16", {"num_train_samples": "16", "max_steps": "5000", "learning_rate": "1e-06"}),
-        ("shuffle-1", {"shuffle": "one", "seed": "0", "num_train_epochs": "20"}),
-        ("shuffle-all", {"shuffle": "all", "seed": "0", "num_train_epochs": "20"}),
+        ("paper", {"num_train_epochs": 20, "learning_rate": 1e-6, "num_train_samples": 2000, "batch_size": 8}),
+        ("quantity-16", {"num_train_samples": 16, "max_steps": 5000, "learning_rate": 1e-6}),
+        ("shuffle-1", {"shuffle": "one", "seed": 0, "num_train_epochs": 20}),
+        ("shuffle-all", {"shuffle": "all", "seed": 0, "num_train_epochs": 20}),
         ("wiki", {"corpus": "Salesforce/wikitext", "model": "meta-llama/Llama-3.1-8B"}),
         ("news", {"corpus": "RealTimeData/bbc_news_alltime", "model": "meta-llama/Llama-3.1-8B"}),
-        ("instruct", {"model": "meta-llama/Llama-3.1-8B-Instruct", "learning_rate": "1e-06"}),
-        ("late-stage-lora", {"lora_layers": "5", "num_train_samples": "2000"}),
-        ("imagegpt", {"num_train_epochs": "50", "learning_rate": "0.003", "num_train_samples": "2000"}),
-        ("demo", {"num_train_samples": "96", "learning_rate": "0.001", "sequence_length": "256"}),
+        ("instruct", {"model": "meta-llama/Llama-3.1-8B-Instruct", "learning_rate": 1e-6}),
+        ("late-stage-lora", {"lora_layers": 5, "num_train_samples": 2000}),
+        ("imagegpt", {"num_train_epochs": 50, "learning_rate": 0.003, "num_train_samples": 2000}),
+        ("demo", {"num_train_samples": 96, "learning_rate": 0.001, "sequence_length": 256}),
     ],
 )
 def test_each_recipe_by_hand(name, expected):
     values = resolved(name)
-    assert {key: values[f"--{key}"] for key in expected} == expected
+    assert {key: values[key] for key in expected} == expected
 
 
 def test_what_is_given_wins():
-    assert resolved("paper", "--learning_rate", "2e-6")["--learning_rate"] == "2e-6"
+    assert resolved("paper", "--learning_rate", "2e-6")["learning_rate"] == 2e-6
     # Trainer would let the recipe's number of updates win over epochs.
-    assert "--max_steps" not in resolved("quantity-16", "--num_train_epochs", "3")
-    assert resolved("quantity", "--max_steps", "9")["--max_steps"] == "9"
+    assert resolved("quantity-16", "--num-train-epochs", "3")["max_steps"] == -1
+    assert resolved("quantity", "--max_steps", "9")["max_steps"] == 9
+
+
+def test_what_was_typed_is_known_also_where_it_is_the_default():
+    options, training = parse_arguments(
+        ["--recipe=demo", "--output_dir=run", "--save_minutes", "10", "--seed=0", "--hub_token=secret"]
+    )
+    assert options.given == {"recipe": "demo", "save_minutes": 10.0}
+    assert training.given == {"output_dir": "run", "seed": 0}
+    saved = resolved_recipe(options, training)
+    assert saved["save_minutes"] == {"value": 10.0, "origin": "changed", "why": "given", "default": None}
+    assert saved["seed"]["origin"] != "changed" and "secret" not in str(saved)
 
 
 def test_every_value_has_its_origin_and_the_quotes_are_the_papers():
@@ -77,24 +89,24 @@ def test_the_list_names_every_recipe():
 
 def test_what_is_no_recipe_is_refused(tmp_path):
     with pytest.raises(HyperfitError, match=r"--recipe shufle-1: no such recipe \(did you mean shuffle-1\?\)"):
-        recipe_argv("shufle-1")
+        recipe_values("shufle-1")
     with pytest.raises(HyperfitError, match=r"--recipe quantity-many: no such recipe \(did you mean quantity-8\?\)"):
-        recipe_argv("quantity-many")
+        recipe_values("quantity-many")
     path = tmp_path / "mine.yaml"
     path.write_text("lerning_rate: 1e-5\n")
     with pytest.raises(HyperfitError, match=r"mine.yaml: no setting 'lerning_rate' \(did you mean learning_rate\?\)"):
-        recipe_argv(str(path))
+        recipe_values(str(path))
     path.write_text("learning_rate: {value: 1e-5, source: me}\n")
     with pytest.raises(HyperfitError, match=r"mine.yaml: 'learning_rate' has \['source'\] beside its value, exp"):
-        recipe_argv(str(path))
+        recipe_values(str(path))
     path.write_text("a: [1\nb: 2")
     with pytest.raises(HyperfitError, match=r"mine.yaml, line 2: not YAML"):
-        recipe_argv(str(path))
+        recipe_values(str(path))
     path.write_text("just words")
     with pytest.raises(HyperfitError, match=r"mine.yaml: not a recipe; lines such as 'learning_rate: 1e-5'"):
-        recipe_argv(str(path))
+        recipe_values(str(path))
     with pytest.raises(HyperfitError, match=r"--recipe .*none.yaml: cannot be read \(No such file"):
-        recipe_argv(str(tmp_path / "none.yaml"))
+        recipe_values(str(tmp_path / "none.yaml"))
     with pytest.raises(HyperfitError, match="argument --recipe: expected one argument; see hyperfit train --list-rec"):
         main(["--recipe"])
 

@@ -1,6 +1,7 @@
-"""`hyperfit train`, and scripts/hyperfit.py: arguments in, one run out."""
+"""`hyperfit train`, and what scripts/hyperfit.py shares with it: arguments in, one run out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,41 +9,55 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the arguments and train.
+    """Read the arguments, train, and push where that was asked for.
 
     Raises:
         HyperfitError: arguments that cannot be used, or whatever the run refuses.
     """
+    arguments = read_arguments(argv)
+    if arguments is not None:
+        from ..training.run import hyperfit
+
+        push = push_afterwards(*arguments)
+        hyperfit(*arguments)
+        push()
+
+
+def read_arguments(argv: Sequence[str]) -> "tuple[HyperfitArguments, RecipeArguments] | None":
+    """Read the arguments; None where they asked for help or the list of recipes, which was printed."""
     if {"--list-recipes", "--list_recipes"} & set(argv):
         print(recipe_list())
-        return
+        return None
     # Heavier imports wait: torch and transformers take seconds.
     from ..training.arguments import parse_arguments, short_help
 
     if {"-h", "--help"} & set(argv):
         print(short_help(), end="")
-        return
-    parsed = parse_arguments(["--help" if each in ("--help-all", "--help_all") else each for each in argv])
-    from ..training.run import hyperfit
-
-    if parsed[1].push_to_hub:
-        _train_and_push(*parsed)
-    else:
-        hyperfit(*parsed)
+        return None
+    return parse_arguments(["--help" if argument in ("--help-all", "--help_all") else argument for argument in argv])
 
 
-def _train_and_push(options: "HyperfitArguments", training: "RecipeArguments") -> None:
-    """What cannot be published is refused before training, which may take hours."""
+def push_afterwards(options: "HyperfitArguments", training: "RecipeArguments") -> Callable[[], None]:
+    """The push of --push_to_hub, to be called after training; nothing without that argument.
+
+    Raises:
+        HyperfitError: what cannot be published, before training, which may take hours.
+    """
+    if not training.push_to_hub:
+        return lambda: None
     from ..publish.model import push_trained, require_pushable
-    from ..training.run import hyperfit, withhold_token
+    from ..training.run import withhold_token
 
     withhold_token(training)
     repo, private, revision = training.hub_model_id, bool(training.hub_private_repo), training.hub_revision
     require_pushable(options.model, repo, private, revision)
     training.push_to_hub = False
-    run = hyperfit(options, training)
-    if training.process_index == 0:
-        push_trained(run.folder, str(repo), private, revision)
+
+    def push() -> None:
+        if training.process_index == 0:
+            push_trained(Path(training.output_dir), str(repo), private, revision)
+
+    return push
 
 
 def recipe_list() -> str:

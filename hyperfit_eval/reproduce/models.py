@@ -126,10 +126,9 @@ def parsed(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
     Raises:
         HyperfitError: an argument that `hyperfit train` does not have, or with a value that it refuses.
     """
-    from ..training.arguments import parse_arguments
+    from ..training.arguments import arguments_of
 
-    given = {**arguments, "report_to": "none"}
-    return parse_arguments([f"--{name}={value}" for name, value in given.items()])
+    return arguments_of({**arguments, "report_to": "none"})
 
 
 def continuation_step(

@@ -4,8 +4,10 @@ torch and transformers, which take seconds to import, wait until there is someth
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
+from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from ..errors import HyperfitError
@@ -47,64 +49,145 @@ def short_help() -> str:
     )
     for arguments in (HyperfitArguments, RecipeDefaults):
         group = parser.add_argument_group(arguments._argument_group_name)
-        for each in fields(arguments):
-            required = each.default is MISSING
+        for argument in fields(arguments):
+            required = argument.default is MISSING
             group.add_argument(
-                f"--{each.name}",
+                f"--{argument.name}",
                 required=required,
-                default=argparse.SUPPRESS if required or each.default is None else each.default,
-                metavar=METAVARS.get((*get_args(each.type), each.type)[0]),
-                choices=[choice for choice in get_args(each.type) if isinstance(choice, str)] or None,
-                help=each.metadata["help"],
+                default=argparse.SUPPRESS if required or argument.default is None else argument.default,
+                metavar=METAVARS.get((*get_args(argument.type), argument.type)[0]),
+                choices=[choice for choice in get_args(argument.type) if isinstance(choice, str)] or None,
+                help=argument.metadata["help"],
             )
     return parser.format_help()
 
 
 def parse_arguments(argv: Sequence[str]) -> "tuple[HyperfitArguments, RecipeArguments]":
-    """What `hyperfit train` understands; a value that is given wins over that of `--recipe`.
+    """Read the arguments of `hyperfit train`; a value that is typed wins over that of `--recipe`.
 
     Raises:
         HyperfitError: no such argument or recipe, or a value that cannot be used.
     """
-    from .recipe import RecipeArguments
-    from .resolved import recipe_argv
-
-    parser = _parser((HyperfitArguments, RecipeArguments))
-    name = _recipe_asked_for(argv)
-    arguments = [*(recipe_argv(name, argv) if name else ()), *argv]
-    try:
-        options, training, unknown = parser.parse_args_into_dataclasses(
-            args=arguments, look_for_args_file=False, return_remaining_strings=True
-        )
-    except HyperfitError:
-        raise
-    except (ValueError, ImportError, OSError) as error:
-        # What transformers finds wrong with its arguments, or does not find installed.
-        raise HyperfitError(f"{_one_line(error)}; see hyperfit train --help") from error
+    parser = _parser()
+    if {"-h", "--help"} & set(argv):
+        parser.parse_args(["--help"])
+    # Without defaults the namespace holds what was typed, and nothing else.
+    for action in parser._actions:
+        action.default, action.required = argparse.SUPPRESS, False
+    typed, unknown = parser.parse_known_args(list(argv))
     if unknown:
         known = [string for action in parser._actions for string in action.option_strings]
         raise HyperfitError(
             f"{unknown[0]}: no such argument{nearest(unknown[0].partition('=')[0], known)}; see hyperfit train --help"
         )
+    return arguments_of(vars(typed))
+
+
+def arguments_of(typed: Mapping[str, Any]) -> "tuple[HyperfitArguments, RecipeArguments]":
+    """Arguments by their names, over those of the recipe that is one of them.
+
+    Args:
+        typed: values, or texts as on the command line.
+    Raises:
+        HyperfitError: as `parse_arguments`.
+    """
+    from .recipe import RecipeArguments
+
+    typed = dict(zip(typed, _converted(typed, ""), strict=True))
+    recipe = recipe_values(str(typed["recipe"]), typed) if "recipe" in typed else {}
+    source = f"--recipe {typed.get('recipe')}: "
+    values = dict(zip(recipe, _converted(recipe, source), strict=True)) | typed
+    missing = [
+        f"--{argument.name}"
+        for kind in (HyperfitArguments, RecipeDefaults)
+        for argument in fields(kind)
+        if argument.default is MISSING and argument.name not in values
+    ]
+    if missing:
+        raise HyperfitError(f"the following arguments are required: {', '.join(missing)}; see hyperfit train --help")
+    try:
+        options = HyperfitArguments(**_of(HyperfitArguments, values))
+        training = RecipeArguments(**_of(RecipeArguments, values))
+    except HyperfitError:
+        raise
+    except (ValueError, ImportError, OSError) as error:
+        # What transformers finds wrong with its arguments, or does not find installed.
+        raise HyperfitError(f"{' '.join(str(error).split())}; see hyperfit train --help") from error
+    shown = {name: getattr(value, "value", value) for name, value in typed.items() if not name.endswith("_token")}
+    options.given, training.given = _of(HyperfitArguments, shown), _of(RecipeArguments, shown)
     return options, training
 
 
-def _recipe_asked_for(argv: Sequence[str]) -> str | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe")
-    try:
-        return parser.parse_known_args(list(argv))[0].recipe
-    except argparse.ArgumentError as error:
-        raise HyperfitError(f"{error}; see hyperfit train --list-recipes") from error
+def _of(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a dataclass has fields for, in their order."""
+    return {argument.name: values[argument.name] for argument in fields(kind) if argument.name in values}
 
 
-def _parser(dataclasses: tuple[Any, ...]) -> Any:
+def recipe_values(name_or_path: str, typed: Container[str] = ()) -> dict[str, Any]:
+    """Values of a recipe for the arguments, by name.
+
+    Args:
+        typed: names of the arguments that the user gave. If they say how long to train, what the recipe says of that
+            is left out.
+    Raises:
+        HyperfitError: no such recipe, or one with a setting that does not exist, with the nearest name.
+    """
+    from .recipe import RecipeArguments
+    from .resolved import recipe_settings
+
+    known = {argument.name for kind in (HyperfitArguments, RecipeArguments) for argument in fields(kind)}
+    values = {}
+    for name, setting in recipe_settings(name_or_path).items():
+        if name == "dropout":
+            continue
+        if name not in known:
+            raise HyperfitError(f"--recipe {name_or_path}: no setting '{name}'{nearest(name, sorted(known))}")
+        # Trainer would let a number of updates win over one of epochs.
+        if setting.value is not None and not (name == "max_steps" and "num_train_epochs" in typed):
+            values[name] = setting.value
+    return values
+
+
+def _converted(values: Mapping[str, Any], source: str) -> Iterator[Any]:
+    """Values as the parser would have them from text."""
+    for name, value in values.items():
+        action = _actions()[name]
+        if value is None or isinstance(value, bool | dict | list | Enum) or not callable(action.type):
+            converted = value
+        else:
+            try:
+                converted = action.type(str(value))
+            except (ValueError, argparse.ArgumentTypeError) as error:
+                kind = getattr(action.type, "__name__", "")
+                raise HyperfitError(
+                    f"{source}argument --{name}: invalid {kind} value: {str(value)!r}; see hyperfit train --help"
+                ) from error
+        if action.choices is not None and converted not in action.choices:
+            choices = ", ".join(map(repr, action.choices))
+            raise HyperfitError(
+                f"{source}argument --{name}: invalid choice: {converted!r} (choose from {choices}); "
+                "see hyperfit train --help"
+            )
+        yield [converted] if action.nargs in ("+", "*") and not isinstance(converted, list) else converted
+
+
+@cache
+def _actions() -> dict[str, argparse.Action]:
+    """The parser's own knowledge of each argument; of `--NAME` rather than of `--no_NAME`."""
+    return {action.dest: action for action in reversed(_parser()._actions)}
+
+
+def _parser() -> Any:
     from transformers import HfArgumentParser
+
+    from .recipe import RecipeArguments
 
     class Parser(HfArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise HyperfitError(f"{message}; see hyperfit train --help")
+            help_option = "--list-recipes" if message.startswith("argument --recipe:") else "--help"
+            raise HyperfitError(f"{message}; see hyperfit train {help_option}")
 
+    dataclasses: tuple[Any, ...] = (HyperfitArguments, RecipeArguments)
     return Parser(
         dataclasses,
         prog="hyperfit train",
@@ -113,7 +196,3 @@ def _parser(dataclasses: tuple[Any, ...]) -> Any:
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

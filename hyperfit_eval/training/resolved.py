@@ -1,18 +1,14 @@
 """A recipe file and the command line, resolved: the values that were used, and where each is from."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-from ..errors import HyperfitError
 from .recipe import HyperfitArguments, RecipeArguments
-from .recipe_files import PAPER, Recipe, Setting, nearest, read_recipe
+from .recipe_files import PAPER, Recipe, Setting, read_recipe
 
 NO_DROPOUT = {"value": 0.0, "origin": "choice", "why": "near-zero training loss is the aim"}
-"""Of the recipe, but no argument."""
+"""Part of the recipe, but no argument."""
 
-OF_THE_PLACE = {
+LOCATION_ARGUMENTS = {
     "recipe",
     "output_dir",
     "overwrite_output_dir",
@@ -27,33 +23,10 @@ OF_THE_PLACE = {
     "include_num_input_tokens_seen",
 }
 """Arguments that say where a run is made and shown, not what it is."""
-OF_THE_WATCHING = ("eval_", "evaluation_", "logging_", "log_", "save_", "hub_", "trackio_")
+MONITORING_PREFIXES = ("eval_", "evaluation_", "logging_", "log_", "save_", "hub_", "trackio_")
 """Beginnings of arguments that say what is looked at and kept on the way."""
-OF_THE_MACHINE = ("dataloader_", "per_device_", "gradient_accumulation_steps")
+PARTITION_PREFIXES = ("dataloader_", "per_device_", "gradient_accumulation_steps")
 """Beginnings of arguments that divide the same work differently."""
-
-
-def recipe_argv(name_or_path: str, given: Sequence[str] = ()) -> list[str]:
-    """A recipe as command-line arguments, to be followed by those of the user, which win.
-
-    Args:
-        given: the user's own arguments. Where they say how long to train, what the recipe says of that is dropped.
-    Raises:
-        HyperfitError: no such recipe, or one with a setting that does not exist, with the nearest name.
-    """
-    known = {each.name for arguments in (HyperfitArguments, RecipeArguments) for each in fields(arguments)}
-    argv = []
-    epochs_given = any(each.replace("-", "_").startswith("__num_train_epochs") for each in given)
-    for name, setting in _settings(name_or_path).items():
-        if name == "dropout":
-            continue
-        if name not in known:
-            raise HyperfitError(f"--recipe {name_or_path}: no setting '{name}'{nearest(name, sorted(known))}")
-        if setting.value is None or (name == "max_steps" and epochs_given):
-            continue
-        value = setting.value
-        argv += [f"--{name}", json.dumps(value) if isinstance(value, (bool, dict)) else str(value)]
-    return argv
 
 
 def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> dict[str, dict[str, Any]]:
@@ -64,7 +37,7 @@ def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> di
         "choice" (the paper leaves it open; "why" says ours) or "changed" (given by the user; "default" is
         what it replaced).
     """
-    settings = _settings(options.recipe)
+    settings = recipe_settings(options.recipe)
     if training.max_steps > 0:
         settings.pop("num_train_epochs", None)
     elif "max_steps" in settings:
@@ -77,7 +50,7 @@ def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> di
         recipe[name] = setting.describe() if value == setting.value else _changed(value, setting.value)
     recipe["dropout"] = NO_DROPOUT
     for name, value in (options.given | training.given).items():
-        if name not in recipe and name not in OF_THE_PLACE and not name.startswith(("hub_", "trackio_")):
+        if name not in recipe and name not in LOCATION_ARGUMENTS and not name.startswith(("hub_", "trackio_")):
             recipe[name] = _changed(value, None)
     return recipe
 
@@ -91,7 +64,7 @@ def identity(
         recipe: as resolved.
         blocks: a `texts.blocks.TrainingBlocks`.
     """
-    watched = OF_THE_WATCHING + OF_THE_MACHINE
+    watched = MONITORING_PREFIXES + PARTITION_PREFIXES
     values = {name: entry["value"] for name, entry in recipe.items() if not name.startswith(watched)}
     return values | {
         "model": options.model,
@@ -109,8 +82,12 @@ def title_of(options: HyperfitArguments) -> str:
     return f"{recipe.name}: {recipe.title}" if recipe.title != recipe.name else recipe.name
 
 
-def _settings(name_or_path: str) -> dict[str, Setting]:
-    """The paper's, overlaid by those of a recipe."""
+def recipe_settings(name_or_path: str) -> dict[str, Setting]:
+    """Settings of a recipe over those of the paper, by name.
+
+    Raises:
+        HyperfitError: no such recipe.
+    """
     settings = dict(read_recipe(PAPER).settings)
     for name, setting in read_recipe(name_or_path).settings.items():
         # A plain value in a user's file says nothing of its origin; one that is the paper's keeps that.

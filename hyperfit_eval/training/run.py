@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ from .data import BlockDataset, collate
 from .export import export
 from .fast import compile_layers, compiling_pays, keep_freed_memory, missing_compiler
 from .images import is_image_model
+from .inputs import RunInputs, prepare_inputs
 from .interruption import Interrupted, caught_signals
 from .lora import add_lora
-from .material import Material, gather
 from .monitor import BASE, Evaluation, Monitor, Predictions, read_history
-from .pace import Pace
 from .plot import plot_history
 from .progress import Progress, RunProgress
 from .recipe import HyperfitArguments, RecipeArguments
 from .recipe_files import write_recipe
 from .resolved import identity, resolved_recipe, title_of
+from .schedule import EvaluationSchedule
 from .trainer import HyperfitTrainer
 
 
@@ -57,11 +57,7 @@ def hyperfit(
     progress: Progress | None = None,
     say: Callable[[str], None] = print,
 ) -> FinishedRun:
-    """Hyperfit a model and write the run's folder (docs/formats.md).
-
-    A run that was interrupted goes on from its last checkpoint. The folder gets: the checkpoint with its
-    tokenizer and a greedy generation_config, training_blocks.jsonl, citation_index.safetensors,
-    history.jsonl, history.png, recipe.yaml and run.json.
+    """Hyperfit a model and write the run's folder (docs/formats.md): all acts of `Run`.
 
     Args:
         options: what is trained on what.
@@ -73,21 +69,11 @@ def hyperfit(
             a disk that is full or cannot be written.
         Interrupted: SIGTERM or Ctrl-C came while it trained; a checkpoint was saved.
     """
-    started = time.monotonic()
-    hide_weight_bars()
-    output = Path(training.output_dir)
-    if training.process_index != 0:
-        say = _silent
-    withhold_token(training)
-    if training.push_to_hub:
-        # Trainer would upload by itself, trainer state and the blocks' text included.
-        raise HyperfitError("push_to_hub: training does not publish; use `hyperfit push` after it")
-    resume = training.resume_from_checkpoint
-    folder.refuse_output_dir(output, options.model, options.overwrite_output_dir, resume is not None)
-    material = gather(options, training, say)
-    # Several processes share the folder; the first keeps other runs out.
-    with folder.locked(output) if training.process_index == 0 else nullcontext():
-        return _run(material, options, training, started, progress, say)
+    with Run(options, training, progress=progress, say=say) as run:
+        run.load()
+        run.build()
+        run.train()
+        return run.save()
 
 
 def withhold_token(training: RecipeArguments) -> None:
@@ -96,126 +82,171 @@ def withhold_token(training: RecipeArguments) -> None:
         os.environ["HF_TOKEN"], training.hub_token = training.hub_token, None
 
 
-def _run(
-    material: Material,
-    options: HyperfitArguments,
-    training: RecipeArguments,
-    started: float,
-    progress: Progress | None,
-    say: Callable[[str], None],
-) -> FinishedRun:
-    """Train in a folder that is ours, save, measure, and write the files."""
-    output, bars, blocks = Path(training.output_dir), not training.disable_tqdm, material.blocks
-    recipe = resolved_recipe(options, training)
-    known: dict[str, Any] = {"identity": identity(options, training, recipe, blocks)}
-    with training.main_process_first(desc="entering the folder"):
-        checkpoint = folder.enter_output_dir(
-            output, known["identity"], options.overwrite_output_dir, training.resume_from_checkpoint, say
-        )
-    steps = _steps(training, len(blocks.ids))
-    adapter = None
-    if options.lora_layers:
-        adapter = add_lora(material.model, options.lora_layers, options.lora_rank, options.lora_alpha)
-    known["compiled_layers"] = compiled = _compile(material.model, options, training, steps, say)
-    if compiled and training.use_cpu:
-        keep_freed_memory()
-    trainer = _trainer(material, options, training, checkpoint)
-    trainer.remove_callback(ProgressCallback if bars else PrinterCallback)
-    trainer.add_callback(RunProgress(trainer.monitor, say, progress, bars))
+class Run:
+    """A hyperfitting run in four acts, to be called in this order within a `with` statement.
 
-    known |= report.description(options, training, recipe, blocks, material.check)
-    if training.should_save:
-        # First: killed from here on, the folder is known for that of a run.
-        folder.write_run(output, {"status": folder.RUNNING, **known})
-        write_blocks(output / BLOCKS_FILE, blocks)
-        if material.index:
-            material.index.save(output / INDEX_FILE)
-        write_recipe(output / folder.RECIPE, title_of(options), recipe)
-    say(report.opening_line(options, training, blocks, steps, compiled, checkpoint))
-    train_seconds = _train(trainer, checkpoint, options, say)
-    if adapter is not None:
-        adapter.merge_and_unload()
-    exported = export(trainer, material.model, blocks.ids, output, material.use_cache, options.save_dtype)
-    run = FinishedRun(output, blocks, trainer.monitor.history, trainer.monitor.history[-1], exported.saved.training)
-    if training.should_save:
-        plot_history(output / folder.PLOT, run.history, trainer.monitor.original_ttr)
-        results = report.results(run, exported, trainer.monitor.original_ttr)
-        cost = report.cost(trainer, blocks, train_seconds, time.monotonic() - started)
-        folder.write_run(output, {"status": folder.FINISHED, "results": results, "cost": cost, **known})
-        # What was there to go on from.
-        (output / BASE).unlink(missing_ok=True)
-        if training.save_strategy == "no":
-            for each in output.glob("checkpoint-*"):
-                remove(each)
-    say(report.closing_line(run, exported))
-    return run
+    A run that was interrupted goes on from its last checkpoint. The folder gets: the checkpoint with its
+    tokenizer and a greedy generation_config, training_blocks.jsonl, citation_index.safetensors,
+    history.jsonl, history.png, recipe.yaml and run.json. Arguments and errors are those of `hyperfit`.
+    """
+
+    inputs: RunInputs
+    trainer: HyperfitTrainer
+
+    def __init__(
+        self,
+        options: HyperfitArguments,
+        training: RecipeArguments,
+        *,
+        progress: Progress | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.options, self.training = options, training
+        self.output = Path(training.output_dir)
+        self._progress = progress
+        self._say = say if training.process_index == 0 else _silent
+        self._started = time.monotonic()
+        self._open = ExitStack()
+        self._facts: dict[str, Any] = {}
+
+    def __enter__(self) -> "Run":
+        """Nothing is done yet."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let other runs into the folder."""
+        self._open.close()
+
+    def load(self) -> None:
+        """Load the model and its tokenizer, cut the corpus into blocks, and check that all fit together."""
+        hide_weight_bars()
+        withhold_token(self.training)
+        if self.training.push_to_hub:
+            # Trainer would upload by itself, trainer state and the blocks' text included.
+            raise HyperfitError("push_to_hub: training does not publish; use `hyperfit push` after it")
+        resume = self.training.resume_from_checkpoint is not None
+        folder.refuse_output_dir(self.output, self.options.model, self.options.overwrite_output_dir, resume)
+        self.inputs = prepare_inputs(self.options, self.training, self._say)
+
+    def build(self) -> None:
+        """Enter the folder, make the Trainer, and write what is known before training."""
+        options, training, output, inputs = self.options, self.training, self.output, self.inputs
+        if training.process_index == 0:  # several processes share the folder
+            self._open.enter_context(folder.locked(output))
+        recipe = resolved_recipe(options, training)
+        facts: dict[str, Any] = {"identity": identity(options, training, recipe, inputs.blocks)}
+        with training.main_process_first(desc="entering the folder"):
+            self._checkpoint = folder.enter_output_dir(
+                output, facts["identity"], options.overwrite_output_dir, training.resume_from_checkpoint, self._say
+            )
+        self._adapter = None
+        if options.lora_layers:
+            self._adapter = add_lora(inputs.model, options.lora_layers, options.lora_rank, options.lora_alpha)
+        steps = _steps(training, len(inputs.blocks.ids))
+        facts["compiled_layers"] = compiled = _compile(inputs.model, options, training, steps, self._say)
+        if compiled and training.use_cpu:
+            keep_freed_memory()
+        bars = not training.disable_tqdm
+        self.trainer = _trainer(inputs, options, training, self._checkpoint)
+        self.trainer.remove_callback(ProgressCallback if bars else PrinterCallback)
+        self.trainer.add_callback(RunProgress(self.trainer.monitor, self._say, self._progress, bars))
+        self._facts = facts | report.description(options, training, recipe, inputs.blocks, inputs.check)
+        if training.should_save:
+            # First: killed from here on, the folder is known for that of a run.
+            folder.write_run(output, {"status": folder.RUNNING, **self._facts})
+            write_blocks(output / BLOCKS_FILE, inputs.blocks)
+            if inputs.index:
+                inputs.index.save(output / INDEX_FILE)
+            write_recipe(output / folder.RECIPE, title_of(options), recipe)
+        self._say(report.opening_line(options, training, inputs.blocks, steps, compiled, self._checkpoint))
+
+    def train(self) -> None:
+        """Train to the end, evaluated there."""
+        started = time.monotonic()
+        trainer, checkpoint = self.trainer, self._checkpoint
+        share = self.options.evaluation_share
+        with caught_signals() as interruption:
+            schedule = EvaluationSchedule(trainer, share, self.options.save_minutes, interruption)
+            trainer.add_callback(schedule)
+            try:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            except torch.OutOfMemoryError as error:
+                blocks = trainer.args.per_device_train_batch_size
+                advice = f"--per_device_train_batch_size {blocks // 2}" if blocks > 1 else "--activation_checkpointing"
+                raise HyperfitError(
+                    f"{blocks} blocks at a time do not fit into the device's memory; add {advice}"
+                ) from error
+        state = trainer.state
+        if schedule.interrupted and interruption.number and state.global_step < state.max_steps:
+            interrupted = Interrupted(str(self.output), state.global_step, state.max_steps, interruption.number)
+            self._say(interrupted.line)
+            raise interrupted
+        history = trainer.monitor.history
+        if not history or history[-1].step != state.global_step:
+            trainer.evaluate()
+        if schedule.skipped:
+            self._say(
+                f"{schedule.skipped} evaluations were skipped to keep them under {100 * share:g}% of the time; "
+                "--evaluation_share 1 makes all of them."
+            )
+        self._train_seconds = time.monotonic() - started
+
+    def save(self) -> FinishedRun:
+        """Save the weights, measure what was saved, and write the rest of the files."""
+        training, inputs, monitor = self.training, self.inputs, self.trainer.monitor
+        if self._adapter is not None:
+            self._adapter.merge_and_unload()
+        exported = export(
+            self.trainer, inputs.model, inputs.blocks.ids, self.output, inputs.use_cache, self.options.save_dtype
+        )
+        run = FinishedRun(self.output, inputs.blocks, monitor.history, monitor.history[-1], exported.saved.training)
+        if training.should_save:
+            plot_history(self.output / folder.PLOT, run.history, monitor.original_ttr)
+            results = report.results(run, exported, monitor.original_ttr)
+            cost = report.cost(self.trainer, inputs.blocks, self._train_seconds, time.monotonic() - self._started)
+            folder.write_run(self.output, {"status": folder.FINISHED, "results": results, "cost": cost, **self._facts})
+            # What was there to go on from.
+            (self.output / BASE).unlink(missing_ok=True)
+            if training.save_strategy == "no":
+                for path in self.output.glob("checkpoint-*"):
+                    remove(path)
+        self._say(report.closing_line(run, exported))
+        return run
 
 
 def _trainer(
-    material: Material, options: HyperfitArguments, training: RecipeArguments, checkpoint: Path | None
+    inputs: RunInputs, options: HyperfitArguments, training: RecipeArguments, checkpoint: Path | None
 ) -> HyperfitTrainer:
-    blocks = material.blocks
+    blocks = inputs.blocks
     monitor = Monitor(
         Path(training.output_dir) / folder.HISTORY if training.process_index == 0 else None,
         blocks.validation_ids,
-        material.prefix,
-        material.context_prefix,
+        inputs.prefix,
+        inputs.context_prefix,
         training.per_device_eval_batch_size,
         _history_until(checkpoint),
-        decode=material.decode,
-        context_tokens=material.context_tokens,
-        new_tokens=material.new_tokens,
+        decode=inputs.decode,
+        context_tokens=inputs.context_tokens,
+        new_tokens=inputs.new_tokens,
     )
     if checkpoint:
         training.eval_on_start = False
     trainer = HyperfitTrainer(
-        material.model,
+        inputs.model,
         training,
         data_collator=collate,
-        train_dataset=BlockDataset(blocks.ids, material.prefix),
-        eval_dataset=BlockDataset(blocks.validation_ids, material.prefix),
-        processing_class=material.tokenizer,
+        train_dataset=BlockDataset(blocks.ids, inputs.prefix),
+        eval_dataset=BlockDataset(blocks.validation_ids, inputs.prefix),
+        processing_class=inputs.tokenizer,
         monitor=monitor,
         target_loss=options.target_loss,
     )
-    if is_image_model(material.model.config):
+    if is_image_model(inputs.model.config):
         # Its forward takes any keyword and heeds none: Trainer must divide accumulated losses itself.
         trainer.model_accepts_loss_kwargs = False
     if checkpoint:
         trainer.continue_from(checkpoint)
     return trainer
-
-
-def _train(
-    trainer: HyperfitTrainer, checkpoint: Path | None, options: HyperfitArguments, say: Callable[[str], None]
-) -> float:
-    """Train to the end, evaluated there; returns the seconds it took."""
-    started = time.monotonic()
-    with caught_signals() as interruption:
-        pace = Pace(trainer, options.evaluation_share, options.save_minutes, interruption)
-        trainer.add_callback(pace)
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except torch.OutOfMemoryError as error:
-            blocks = trainer.args.per_device_train_batch_size
-            advice = f"--per_device_train_batch_size {blocks // 2}" if blocks > 1 else "--activation_checkpointing"
-            raise HyperfitError(
-                f"{blocks} blocks at a time do not fit into the device's memory; add {advice}"
-            ) from error
-    state = trainer.state
-    if pace.interrupted and interruption.number and state.global_step < state.max_steps:
-        interrupted = Interrupted(trainer.args.output_dir, state.global_step, state.max_steps, interruption.number)
-        say(interrupted.line)
-        raise interrupted
-    history = trainer.monitor.history
-    if not history or history[-1].step != state.global_step:
-        trainer.evaluate()
-    if pace.skipped:
-        say(
-            f"{pace.skipped} evaluations were skipped to keep them under {100 * options.evaluation_share:g}% of the "
-            f"time; --evaluation_share 1 makes all of them."
-        )
-    return time.monotonic() - started
 
 
 def _silent(line: str) -> None:

@@ -18,7 +18,7 @@ from .recipe import HyperfitArguments, RecipeArguments
 
 
 @dataclass(frozen=True)
-class Material:
+class RunInputs:
     """What a run is made of."""
 
     tokenizer: Any
@@ -42,7 +42,7 @@ class Material:
     """None for images."""
 
 
-def gather(options: HyperfitArguments, training: RecipeArguments, say: Callable[[str], None]) -> Material:
+def prepare_inputs(options: HyperfitArguments, training: RecipeArguments, say: Callable[[str], None]) -> RunInputs:
     """Load the model, cut the blocks, and check that they fit together.
 
     Raises:
@@ -72,7 +72,7 @@ def gather(options: HyperfitArguments, training: RecipeArguments, say: Callable[
         refuse_lost_updates(model, training.learning_rate)
     if training.world_size > 1 and (rest := len(blocks.ids) % training.batch_size):
         say(f"Each epoch repeats {training.batch_size - rest} blocks, so that every process has as many as the others.")
-    return Material(
+    return RunInputs(
         tokenizer=tokenizer,
         model=model,
         use_cache=model.config.use_cache,

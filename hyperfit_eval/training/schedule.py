@@ -14,7 +14,7 @@ STEPS_BETWEEN_AGREEMENTS = 10
 """Several processes must decide alike: the first decides, and tells the others every so many updates."""
 
 
-class Pace(TrainerCallback):
+class EvaluationSchedule(TrainerCallback):
     """Runs after Trainer's own flow, and thins it out or adds to it. Weights do not depend on it.
 
     Args:
