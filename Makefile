@@ -29,7 +29,7 @@ test: install
 # The citation blocker in the real vLLM, on the CPU: an environment of its own of 3.5 GB (docs/engines.md).
 # PYTEST_OPTIONS='--engine-start-limit 1200' for a busy machine.
 test-vllm: $(VLLM_VENV)/installed
-	HF_HUB_OFFLINE=0 $(VLLM_BIN)/python -m pytest tests/vllm_engine -W default $(PYTEST_OPTIONS)
+	HF_HUB_OFFLINE=0 $(VLLM_BIN)/python -m pytest tests/engines/vllm -W default $(PYTEST_OPTIONS)
 
 # vLLM imports torchvision and its like where it finds them, and those of the package index need a GPU's torch.
 $(VLLM_VENV)/installed: pyproject.toml
@@ -51,9 +51,9 @@ $(OLD_VENV)/installed:
 	touch $@
 
 # The same in the real SGLang. Its wheel wants a GPU's packages; what it needs to start on a CPU is vLLM's environment
-# and these. tests/sglang_engine/stubs stands in for torchvision.
+# and these. tests/engines/sglang/stubs stands in for torchvision.
 test-sglang: $(SGLANG_VENV)/installed
-	PYTHONPATH=tests/sglang_engine/stubs $(SGLANG_BIN)/python -m pytest tests/sglang_engine -W default $(PYTEST_OPTIONS)
+	PYTHONPATH=tests/engines/sglang/stubs $(SGLANG_BIN)/python -m pytest tests/engines/sglang -W default $(PYTEST_OPTIONS)
 
 $(SGLANG_VENV)/installed: $(VLLM_VENV)/installed
 	$(PYTHON) -m venv $(SGLANG_VENV)
@@ -70,7 +70,7 @@ test-tgi: $(TGI_VENV)/installed
 	test -d "$(TGI)/server" || { echo "TGI=$(TGI): expected a clone of text-generation-inference"; exit 2; }
 	test -f $(TGI)/server/text_generation_server/pb/generate_pb2.py || \
 		PATH=$(TGI_BIN):$$PATH $(MAKE) -C $(TGI)/server gen-server-raw
-	ATTENTION=paged PREFIX_CACHING=0 PYTHONPATH=$(abspath $(TGI))/server:. $(TGI_BIN)/python -m pytest tests/tgi_engine \
+	ATTENTION=paged PREFIX_CACHING=0 PYTHONPATH=$(abspath $(TGI))/server:. $(TGI_BIN)/python -m pytest tests/engines/tgi \
 		-W default $(PYTEST_OPTIONS)
 
 $(TGI_VENV)/installed: $(VENV)/installed

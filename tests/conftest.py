@@ -1,20 +1,26 @@
 """Fixtures shared by the tests: a tiny random model, and real data where it is at hand."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from paths import SHARED
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 def pytest_addoption(parser):
-    """Of tests/vllm_engine, tests/sglang_engine and tests/tgi_engine."""
+    """Of tests/engines/vllm, tests/engines/sglang and tests/engines/tgi."""
     parser.addoption(
         "--engine-start-limit", type=float, default=600, help="seconds within which an engine must have started"
     )
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs the real data, and the tests of real engines."""
+    for item in items:
+        if "hub" in item.fixturenames:
+            item.add_marker(pytest.mark.data)
+        if "engines" in item.path.parts:
+            item.add_marker(pytest.mark.engine)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_weights_that_are_missing_are_not_drawn_at_random(folder):
         load_model(AutoModelForCausalLM, str(folder))
 
 
+@pytest.mark.slow
 def test_code_of_a_repository_neither_runs_nor_asks(folder):
     """In a process of its own, with a terminal's answer at hand that would say yes."""
     ran = folder.parent / "ran"

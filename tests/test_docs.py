@@ -2,16 +2,15 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 from typer.main import get_command
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.harness.location import tasks_dir
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -2,11 +2,10 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hyperfit_eval"
 PAGE = (ROOT / "docs" / "formats.md").read_text()
 PREFIX = "hyperfit-eval/"

@@ -12,13 +12,13 @@ import citation_tokenizers as kinds
 import naive_checker
 import pytest
 import torch
+from paths import ROOT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, set_seed
 
 from hyperfit_eval.tokenizers import tokenizer_fingerprint
 from hyperfit_eval.training.older_readers import write_for_older_readers
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-OLD_PYTHON = Path(os.environ.get("OLD_TRANSFORMERS_PYTHON", REPOSITORY / ".venv-old-transformers" / "bin" / "python"))
+OLD_PYTHON = Path(os.environ.get("OLD_TRANSFORMERS_PYTHON", ROOT / ".venv-old-transformers" / "bin" / "python"))
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 ROPES = {
     "another theta": {"rope_type": "default", "rope_theta": 77.0},
@@ -68,10 +68,10 @@ def test_transformers_4_51_gives_the_same_logits(tmp_path, rope):
         pytest.skip("no environment with transformers 4.51: make test-old-transformers")
     model, tokenizer, corpus = checkpoint(tmp_path, ROPES[rope], steps=60)
     (tmp_path / "corpus.json").write_text(json.dumps(corpus))
-    script = REPOSITORY / "tests" / "old_transformers" / "read.py"
+    script = ROOT / "tests" / "support" / "old_transformers" / "read.py"
     done = subprocess.run(
         [OLD_PYTHON, script, tmp_path, tmp_path / "corpus.json"],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout.splitlines()[-1])

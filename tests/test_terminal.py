@@ -43,6 +43,7 @@ def test_in_a_file_a_bar_is_a_line_a_minute(monkeypatch):
     assert "\r" not in sys.stderr.getvalue()
 
 
+@pytest.mark.slow
 def test_libraries_are_quiet_unless_wanted():
     code = (
         "from hyperfit_eval.terminal import quiet_libraries; quiet_libraries()\n"

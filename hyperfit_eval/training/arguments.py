@@ -76,10 +76,7 @@ def parse_arguments(argv: Sequence[str]) -> "tuple[HyperfitArguments, RecipeArgu
         action.default, action.required = argparse.SUPPRESS, False
     typed, unknown = parser.parse_known_args(list(argv))
     if unknown:
-        known = [string for action in parser._actions for string in action.option_strings]
-        raise HyperfitError(
-            f"{unknown[0]}: no such argument{nearest(unknown[0].partition('=')[0], known)}; see hyperfit train --help"
-        )
+        raise _unknown(unknown[0])
     return arguments_of(vars(typed))
 
 
@@ -151,7 +148,9 @@ def recipe_values(name_or_path: str, typed: Container[str] = ()) -> dict[str, An
 def _converted(values: Mapping[str, Any], source: str) -> Iterator[Any]:
     """Values as the parser would have them from text."""
     for name, value in values.items():
-        action = _actions()[name]
+        action = _actions().get(name)
+        if action is None:
+            raise _unknown(f"--{name}={value}")
         if value is None or isinstance(value, bool | dict | list | Enum) or not callable(action.type):
             converted = value
         else:
@@ -169,6 +168,12 @@ def _converted(values: Mapping[str, Any], source: str) -> Iterator[Any]:
                 "see hyperfit train --help"
             )
         yield [converted] if action.nargs in ("+", "*") and not isinstance(converted, list) else converted
+
+
+def _unknown(argument: str) -> HyperfitError:
+    known = [option for action in _parser()._actions for option in action.option_strings]
+    near = nearest(argument.partition("=")[0], known)
+    return HyperfitError(f"{argument}: no such argument{near}; see hyperfit train --help")
 
 
 @cache
