@@ -26,10 +26,11 @@ from hyperfit_eval.leaderboard.search import Source
 from hyperfit_eval.leaderboard.tables import tables
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.study import read_study, write_study
-from hyperfit_eval.publish.results import Evaluation, Number, settings_of, write_results
+from hyperfit_eval.publish.results import Evaluation, settings_of, write_results
 from hyperfit_eval.publish.staging import Push, stage
 from hyperfit_eval.publish.verify import verify
 from hyperfit_eval.records import read_continuations, write_continuations
+from hyperfit_eval.scores.score import Score
 from hyperfit_eval.scores.tables import score_records
 from hyperfit_eval.training.recipe_files import read_recipe
 
@@ -105,7 +106,7 @@ def records():
 
 def number(metric, value):
     sign = f"{metric}|N:4|ctx:32|dec:greedy|block:none|dtype:float32|seed:0|texts:65c3|tok_hash:18a1|v:0.1.0"
-    return Number(metric, value, "%", sign, value - 1, value + 1, "bca")
+    return Score(metric, value, "%", sign, value - 1, value + 1, "bca")
 
 
 def results_of_each_kind(records, folder):

@@ -145,8 +145,8 @@ class Columns:
             exact = all(record[f"{side}_ids"] is not None for record in self.records)
             measured = self._measured(side) if exact else self._measured_in_words()
             for name, metric in measured.items():
-                if isinstance(metric.values, str):
-                    logger.warning("%s%s is unavailable: %s", prefix, name, metric.values)
+                if metric.unavailable:
+                    logger.warning("%s%s is unavailable: %s", prefix, name, metric.unavailable)
                     continue
                 self.signatures[prefix + name] = metric.sign(len(self.records))
                 results[f"{prefix}{name}_avg"] = float(metric.values.mean())

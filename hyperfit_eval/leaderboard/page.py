@@ -11,8 +11,9 @@ import jinja2
 from .. import __version__
 from ..files import write_text
 from ..plain import for_csv, for_markdown, for_terminal, markdown_code
-from ..publish.results import Number
 from ..report.tables import markdown_table
+from ..scores.score import Score
+from ..scores.signature import Signature
 from .rows import Row
 from .search import Unread
 from .tables import COLUMNS, Column, Table, differences
@@ -78,7 +79,7 @@ def blocked(row: Row) -> str:
 def training_blocks(row: Row) -> str:
     """Fingerprint of the training set that overlap was measured against."""
     overlap = row.numbers.get("dataset_overlap_avg")
-    return _fields(overlap.signature.split("|")).get("data", "") if overlap else ""
+    return Signature.parse(overlap.signature).get("data") or "" if overlap else ""
 
 
 def decoding(row: Row) -> str:
@@ -115,7 +116,7 @@ def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
         "columns": [{"title": _heading(column), "order": "up" if column.higher else "down"} for column in columns],
         "rows": rows,
         "originals": originals,
-        "recipes": {column.title: "|".join(table.recipes[column.metric]) for column in columns},
+        "recipes": {column.title: str(table.recipes[column.metric]) for column in columns},
         "markdown": _markdown(columns, rows, originals),
     }
 
@@ -137,7 +138,7 @@ def _heading(column: Column) -> str:
     return column.title + (f", {column.unit}" if column.unit and column.unit != "BLEU" else "")
 
 
-def _cell(number: Number | None, column: Column) -> dict[str, Any]:
+def _cell(number: Score | None, column: Column) -> dict[str, Any]:
     if number is None:
         return {"text": "-", "main": "-", "interval": "", "value": "", "signature": ""}
     main = f"{number.value:.1f}"
@@ -148,14 +149,11 @@ def _cell(number: Number | None, column: Column) -> dict[str, Any]:
 
 def _title(table: Table) -> str:
     """What all rows of a table share, as `60 texts 65c3db7b, float32, tokenizer 18a19846`."""
-    parts = next((_fields(table.recipes[c.metric]) for c in COLUMNS if c.metric in table.recipes), {})
+    first = next((table.recipes[c.metric] for c in COLUMNS if c.metric in table.recipes), Signature("", ()))
+    parts = {name: value or "" for name, value in first.fields}
     what = "questions" if {"task", "tasks"} & parts.keys() else "texts"
     words = {"task": "{}", "tasks": "{}", "N": f"{{}} {what}", "dtype": "{}"}
     hashes = {"texts": "set {}", "tok_hash": "tokenizer {}"}
     shown = [text.format(parts[name]) for name, text in words.items() if name in parts]
     shown += [text.format(parts[name][:8]) for name, text in hashes.items() if name in parts]
     return ", ".join(shown) or "other"
-
-
-def _fields(parts: Sequence[str]) -> dict[str, str]:
-    return dict(part.partition(":")[::2] for part in parts)

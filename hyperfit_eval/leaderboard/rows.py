@@ -11,7 +11,7 @@ from .. import files
 from ..documents import Value, read_document
 from ..errors import HyperfitError
 from ..publish.result_files import SCORES, kind_of, results_in
-from ..publish.results import Evaluation, Number, number_of, open_ended
+from ..publish.results import Evaluation, number_of, open_ended
 from ..records import read_continuations
 from ..reproduce.cells import KIND as SCORES_KIND
 from ..reproduce.cells import VERSION as SCORES_VERSION
@@ -20,7 +20,8 @@ from ..reproduce.section import VERSION as SECTION_VERSION
 from ..reproduce.steps import KIND as STEP
 from ..reproduce.steps import MARKER, unchanged
 from ..reproduce.steps import VERSION as STEP_VERSION
-from ..scores.signature import signature
+from ..scores.score import Score
+from ..scores.signature import Signature, signature
 from .search import Source
 
 GLUE = {
@@ -44,8 +45,8 @@ class Row:
     """How it is shown."""
     settings: dict[str, str] = field(default_factory=dict)
     """How the texts were continued, as in `publish.results.settings_of`."""
-    numbers: dict[str, Number] = field(default_factory=dict)
-    originals: dict[str, Number] = field(default_factory=dict)
+    numbers: dict[str, Score] = field(default_factory=dict)
+    originals: dict[str, Score] = field(default_factory=dict)
     """The same of the original texts."""
     called: str | None = None
     """The name of the model in continuation records."""
@@ -100,7 +101,7 @@ def _evaluations(evaluations: list[Evaluation], model: str, called: str | None) 
             numbers, originals = ({n.metric: n for n in side} for side in (evaluation.numbers, evaluation.originals))
             yield Row(model, name, evaluation.settings, numbers, originals, called, left_out=evaluation.left_out)
     numbers = {}
-    parts: dict[tuple[str, str], Number] = {}
+    parts: dict[tuple[str, str], Score] = {}
     left_out: list[str] = []
     for evaluation in evaluations:
         task = evaluation.settings.get("task")
@@ -171,10 +172,10 @@ def _headed(source: Source, path: Path, kind: str, version: int) -> Value:
     return document
 
 
-def _study_numbers(sections: Mapping[str, Value], model: str) -> dict[str, Number]:
+def _study_numbers(sections: Mapping[str, Value], model: str) -> dict[str, Score]:
     """Perplexity, MMLU and GLUE of a model, from the sections of Tables 3, 7 and 8 where they were run."""
-    numbers: dict[str, Number | None] = {}
-    parts: dict[tuple[str, str], Number] = {}
+    numbers: dict[str, Score | None] = {}
+    parts: dict[tuple[str, str], Score] = {}
     if cells := _cells(sections.get("table3"), model):
         numbers["perplexity"] = number_of("perplexity", cells["perplexity"], "perplexity")
     if cells := _cells(sections.get("table7"), model):
@@ -228,7 +229,7 @@ def joins_preference(row: Row, preference: Row) -> bool:
     )
 
 
-def glue_score(parts: dict[tuple[str, str], Number]) -> Number | None:
+def glue_score(parts: dict[tuple[str, str], Score]) -> Score | None:
     """Unweighted mean over the tasks of GLUE that are there, percent; the signature names them.
 
     The interval takes the tasks for independent, and the two metrics of one task for perfectly correlated,
@@ -252,22 +253,20 @@ def glue_score(parts: dict[tuple[str, str], Number]) -> Number | None:
     sign = signature("glue", agg="task-mean", tasks="+".join(scores), **{"v": None} | _common_fields(used))
     value, half_width = (100 * total / len(scores) for total in (sum(scores.values()), math.hypot(*halves)))
     if not math.isfinite(half_width):
-        return Number("glue", value, "%", sign)
-    return Number("glue", value, "%", sign, value - half_width, value + half_width, "normal|conf:0.95")
+        return Score("glue", value, "%", sign)
+    return Score("glue", value, "%", sign, value - half_width, value + half_width, "normal|conf:0.95")
 
 
-def _common_fields(numbers: Iterable[Number]) -> dict[str, str]:
+def _common_fields(numbers: Iterable[Score]) -> dict[str, str]:
     """The fields of several signatures, each with all of its values."""
     values: dict[str, dict[str, None]] = {}
     for number in numbers:
-        for part in number.signature.split("|")[1:]:
-            name, _, value = part.partition(":")
-            if name not in ("task", "filter"):
-                values.setdefault(name, {})[value] = None
+        for name, value in Signature.parse(number.signature).without("task", "filter").fields:
+            values.setdefault(name, {})[value or ""] = None
     return {name: ",".join(found) for name, found in values.items()}
 
 
-def _percent(number: Number) -> Number:
+def _percent(number: Score) -> Score:
     low, high = (None if end is None else 100 * end for end in (number.low, number.high))
     return replace(number, value=100 * number.value, unit="%", low=low, high=high)
 

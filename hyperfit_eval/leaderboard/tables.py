@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..publish.results import Number
+from ..scores.score import Score
+from ..scores.signature import Signature
 from .rows import OF_THE_MODEL, Row, joins_preference
 
 
@@ -36,21 +37,21 @@ OF_THE_ROW = ("dec", "block", "seed", "data")
 class Table:
     """Rows that were measured in the same way; each column has one recipe."""
 
-    recipes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By metric the parts of the signature that all rows share."""
+    recipes: dict[str, Signature] = field(default_factory=dict)
+    """By metric what the signatures of all rows share."""
     rows: list[tuple[int | None, Row]] = field(default_factory=list)
     """With their ranks by TTR@256; None without one."""
-    originals: dict[str, Number] = field(default_factory=dict)
+    originals: dict[str, Score] = field(default_factory=dict)
     """The original texts, for comparison; not ranked. Without what the rows measured in different ways."""
 
 
-def recipe(signature: str) -> tuple[str, ...]:
-    """The parts of a signature that must be equal for two numbers to be compared.
+def recipe(signature: str) -> Signature:
+    """What must be equal for two numbers to be compared.
 
     Example:
-        recipe("ttr|N:60|dec:greedy|block:5|texts:65c3|v:0.1.0") == ("ttr", "N:60", "texts:65c3", "v:0.1.0")
+        str(recipe("ttr|N:60|dec:greedy|block:5|texts:65c3|v:0.1.0")) == "ttr|N:60|texts:65c3|v:0.1.0"
     """
-    return tuple(part for part in signature.split("|") if part.partition(":")[0] not in OF_THE_ROW)
+    return Signature.parse(signature).without(*OF_THE_ROW)
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
@@ -114,15 +115,15 @@ def differences(table: Table, other: Table) -> list[str]:
     names: set[str] = set()
     missing: set[str] = set()
     for metric in table.recipes.keys() & other.recipes.keys():
-        one, two = (dict(part.partition(":")[::2] for part in t.recipes[metric]) for t in (table, other))
+        one, two = (dict(t.recipes[metric].fields) | {t.recipes[metric].metric: ""} for t in (table, other))
         names |= {name for name in one.keys() & two.keys() if one[name] != two[name]}
         missing |= one.keys() ^ two.keys()
     return sorted(names or missing)
 
 
-def _originals(rows: Sequence[Row]) -> dict[str, Number]:
+def _originals(rows: Sequence[Row]) -> dict[str, Score]:
     """What was measured of the original texts in the same way for all rows; their overlap is with a training set."""
-    found: dict[str, list[Number]] = {}
+    found: dict[str, list[Score]] = {}
     for row in rows:
         for metric, number in row.originals.items():
             found.setdefault(metric, []).append(number)
@@ -135,8 +136,8 @@ def _originals(rows: Sequence[Row]) -> dict[str, Number]:
     return shared
 
 
-def _training_set(number: Number) -> str | None:
-    return next((part for part in number.signature.split("|") if part.startswith("data:")), None)
+def _training_set(number: Score) -> str | None:
+    return Signature.parse(number.signature).get("data")
 
 
 def _published_columns(row: Row) -> Row:
@@ -146,7 +147,7 @@ def _published_columns(row: Row) -> Row:
     return replace(row, numbers=numbers, originals=originals)
 
 
-def _fits(one: dict[str, tuple[str, ...]], other: dict[str, tuple[str, ...]]) -> bool:
+def _fits(one: dict[str, Signature], other: dict[str, Signature]) -> bool:
     """Whether they share a column, and no column has two recipes."""
     common = one.keys() & other.keys()
     return bool(common) and all(one[metric] == other[metric] for metric in common)

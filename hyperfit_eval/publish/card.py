@@ -11,9 +11,10 @@ from ..documents import MAX_YAML_BYTES, parse_yaml, read_regular
 from ..errors import HyperfitError
 from ..plain import for_markdown, markdown_code
 from ..report.tables import markdown_table
+from ..scores.score import Score
 from ..texts.contexts import demo_texts
 from . import privacy
-from .results import METRICS, Evaluation, Number
+from .results import METRICS, Evaluation
 from .run_facts import RecipeEntry, RunFacts
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _memorization(evaluations: list[Evaluation]) -> str:
     return "\n".join(["Measured over the continuations of the evaluation texts:", "", *lines])
 
 
-def _cell(number: Number | None, digits: int | None = None) -> str:
+def _cell(number: Score | None, digits: int | None = None) -> str:
     if number is None:
         return "-"
     places = digits if digits is not None else 2 if number.unit == "bits" else 0 if number.value >= 1000 else 1

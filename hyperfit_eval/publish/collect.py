@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ..errors import HyperfitError
 from ..scores.measure import TrainingSet
+from ..scores.score import Score
+from ..scores.signature import Signature
 from .result_files import find_results, read_results
-from .results import METRICS, RECIPE, Evaluation, Number
+from .results import METRICS, RECIPE, Evaluation
 
 
 def collect(paths: Iterable[Path], training: TrainingSet | None, model: Path) -> list[Evaluation]:
@@ -68,8 +70,8 @@ def _joined(one: Evaluation, other: Evaluation) -> Evaluation:
     )
 
 
-def _merge(one: list[Number], other: list[Number]) -> list[Number]:
-    best: dict[str, Number] = {}
+def _merge(one: list[Score], other: list[Score]) -> list[Score]:
+    best: dict[str, Score] = {}
     for number in [*one, *other]:
         if number.metric not in best or (best[number.metric].low is None and number.low is not None):
             best[number.metric] = number
@@ -89,10 +91,10 @@ def _checked(path: Path, evaluation: Evaluation, training: TrainingSet | None) -
             f"--results {path}: of tokenizer {tokenizer}, the run's is {training.tokenizer}; give its own"
         )
     for number in evaluation.numbers:
-        fields = dict(part.partition(":")[::2] for part in number.signature.split("|")[1:])
-        if fields.get("data", training.fingerprint) != training.fingerprint:
+        measured_against = Signature.parse(number.signature).get("data")
+        if measured_against not in (None, training.fingerprint):
             raise HyperfitError(
-                f"--results {path}: {number.metric} is against training blocks {fields['data']}, the run's are "
+                f"--results {path}: {number.metric} is against training blocks {measured_against}, the run's are "
                 f"{training.fingerprint}; give its own"
             )
     return evaluation

@@ -9,8 +9,9 @@ from ..documents import Value, brief
 from ..errors import HyperfitError
 from ..metrics.statistics import wilson_interval
 from ..scores.measure import NORMAL_95
+from ..scores.score import Score
 from ..scores.signature import harness_signature
-from .results import METRICS, Evaluation, Number, evaluation_of, settings_of
+from .results import METRICS, Evaluation, evaluation_of, settings_of
 
 SHARES = ("acc", "acc_norm", "acc_bytes", "acc_norm_bytes", "acc_mutual_info", "exact_match", "em")
 """Metrics that are the share of questions answered right, unless their value says that they are none."""
@@ -119,7 +120,7 @@ def _other_task(document: Value, task: str, values: Value) -> Evaluation:
             continue
         sign = harness_signature(metric, filter=filtered, **settings)
         interval = _interval(metric, value, values.get(f"{metric}_stderr,{filtered}"), settings["N"])
-        numbers.append(Number(name, value.number(), "", sign, **interval))
+        numbers.append(Score(name, value.number(), "", sign, **interval))
     return Evaluation(task, settings, numbers, left_out=tuple(left_out))
 
 

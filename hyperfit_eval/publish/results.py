@@ -1,14 +1,15 @@
 """Results in one form: numbers with intervals, signatures and settings."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import files
 from ..documents import Value, read_document
 from ..errors import HyperfitError
-from ..scores.signature import prediction_signature
+from ..scores.score import Score
+from ..scores.signature import Signature, prediction_signature
 
 KIND = "published-results"
 VERSION = 1
@@ -39,23 +40,15 @@ RECIPE = ("N", "ctx", "dec", "block", "dtype", "texts", "tok_hash")
 """Fields of a signature without which its number cannot be measured again."""
 
 
-@dataclass(frozen=True)
-class Number:
-    """One published number; `low` and `high` are its 95% interval where it has one."""
+def published_json(score: Score) -> dict[str, Any]:
+    """A number of results.json, which has its metric beside it."""
+    names = ("metric", "value", "unit", "signature", "low", "high", "method")
+    return {name: getattr(score, name) for name in names}
 
-    metric: str
-    value: float
-    unit: str
-    signature: str
-    low: float | None = None
-    high: float | None = None
-    method: str | None = None
 
-    @classmethod
-    def from_json(cls, value: Value) -> "Number":
-        """Read what `write_results` wrote."""
-        metric, signature, unit = value["metric"].text(), value["signature"].text(), value.optional("unit", Value.text)
-        return cls(metric, value["value"].number(), unit or "", signature, **_interval(value))
+def read_published_score(value: Value) -> Score:
+    """Read what `published_json` made; errors as `Value`."""
+    return replace(_signed_score(value["metric"].text(), value), n=None, highest=None)
 
 
 @dataclass(frozen=True)
@@ -65,8 +58,8 @@ class Evaluation:
     title: str
     settings: dict[str, Any]
     """For the open-ended task the fields of its signatures; for another task {"task", "num_fewshot", ...}."""
-    numbers: list[Number]
-    originals: list[Number] = field(default_factory=list)
+    numbers: list[Score]
+    originals: list[Score] = field(default_factory=list)
     """The same metrics of the original continuations."""
     left_out: tuple[str, ...] = ()
     """What the file has in place of numbers that are none, such as "acc is NaN"; not published."""
@@ -74,19 +67,20 @@ class Evaluation:
     @classmethod
     def from_json(cls, value: Value) -> "Evaluation":
         """Read what `write_results` wrote."""
-        numbers, originals = (list(map(Number.from_json, value[s].elements())) for s in ("numbers", "originals"))
+        numbers, originals = (list(map(read_published_score, value[s].elements())) for s in ("numbers", "originals"))
         return cls(value["title"].text(), _settings(value["settings"]), numbers, originals)
 
     def to_json(self) -> dict[str, Any]:
         """Without `left_out`."""
-        return {name: content for name, content in asdict(self).items() if name != "left_out"}
+        numbers, originals = (list(map(published_json, side)) for side in (self.numbers, self.originals))
+        return {"title": self.title, "settings": self.settings, "numbers": numbers, "originals": originals}
 
     @property
     def open_ended(self) -> bool:
         """Whether texts were continued; if not it is another task of lm-eval."""
         return "task" not in self.settings
 
-    def get(self, metric: str) -> Number | None:
+    def get(self, metric: str) -> Score | None:
         """The number of this name."""
         return next((number for number in self.numbers if number.metric == metric), None)
 
@@ -148,9 +142,9 @@ def settings_of(text: str) -> dict[str, str]:
         settings_of("ttr|unit:ids|win:96|N:60|dec:greedy|block:none|texts:65c3|v:0.1.0")
         == {"N": "60", "dec": "greedy", "block": "none", "texts": "65c3", "v": "0.1.0"}
     """
-    fields = dict(part.partition(":")[::2] for part in text.split("|")[1:])
+    sign = Signature.parse(text)
     names = ("N", "ctx", "dec", "block", "dtype", "seed", "texts", "tok_hash", "v")
-    return {name: fields[name] for name in names if name in fields}
+    return {name: value for name in names if (value := sign.get(name)) is not None}
 
 
 def _settings(value: Value) -> dict[str, Any]:
@@ -170,19 +164,11 @@ def _settings(value: Value) -> dict[str, Any]:
     }
 
 
-def _interval(value: Value) -> dict[str, Any]:
-    """Both ends, or none."""
-    low, high = (value.optional(end, Value.number) for end in ("low", "high"))
-    if low is None or high is None or low > high:
-        return {}
-    return {"low": low, "high": high, "method": value.optional("method", Value.text)}
-
-
 def _entries(table: Value) -> dict[str, Value]:
     return dict(table.items())
 
 
-def _numbers(entries: dict[str, Value]) -> list[Number]:
+def _numbers(entries: dict[str, Value]) -> list[Score]:
     """The published ones of some entries of a table, each in its place of METRICS."""
     numbers = []
     for metric, (_, unit) in METRICS.items():
@@ -190,7 +176,7 @@ def _numbers(entries: dict[str, Value]) -> list[Number]:
         if entry is None and metric.endswith(("_avg", "_max")):
             entry = entries.get(metric[:-4])
             if entry and metric.endswith("_max") and (highest := entry.get("max")):
-                numbers.append(Number(metric, highest.number(), unit, entry["signature"].text()))
+                numbers.append(Score(metric, highest.number(), unit, entry["signature"].text()))
                 continue
         number = entry and number_of(metric, entry, unit)
         if number:
@@ -198,13 +184,17 @@ def _numbers(entries: dict[str, Value]) -> list[Number]:
     return numbers
 
 
-def number_of(metric: str, entry: Value, unit: str) -> Number | None:
+def number_of(metric: str, entry: Value, unit: str) -> Score | None:
     """The number in an entry of a table; None where it is unavailable or has no signature."""
-    value = entry.get("mean") or entry.get("value")
-    signature = entry.get("signature")
-    if entry.get("unavailable") or value is None or signature is None:
+    if entry.get("unavailable") or (entry.get("mean") or entry.get("value")) is None or entry.get("signature") is None:
         return None
-    return Number(metric, value.number(), unit, signature.text(), **_interval(entry))
+    return replace(_signed_score(metric, entry, unit), n=None, highest=None)
+
+
+def _signed_score(metric: str, entry: Value, unit: str | None = None) -> Score:
+    score = Score.from_json(metric, entry, unit)
+    Signature.parse(score.signature)  # others compare it, long after the file was read
+    return score
 
 
 def _signed(entries: dict[str, Value], settings: dict[str, Any]) -> dict[str, Value]:

@@ -9,8 +9,9 @@ from typing import Any
 from ..checkpoints import CheckpointError
 from ..documents import Value
 from ..errors import HyperfitError
+from ..scores.score import Score
 from . import card
-from .results import FILE, Evaluation, Number, read_published
+from .results import FILE, Evaluation, read_published
 from .staging import CARD
 
 EQUAL, WITHIN, DIFFERS, UNCHECKED = "equal", "within the interval", "DIFFERS", "not checked"
@@ -154,7 +155,7 @@ def _stated(path: Path, evaluations: list[Evaluation]) -> tuple[dict[tuple[str, 
     return stated, wrong
 
 
-def _compared(title: str, number: Number, stated: float | None, again: Number | None) -> Checked:
+def _compared(title: str, number: Score, stated: float | None, again: Score | None) -> Checked:
     def row(verdict: str, why: str = "") -> Checked:
         shown = number.value if stated is None else stated
         now = None if again is None else again.value
@@ -176,5 +177,5 @@ def _compared(title: str, number: Number, stated: float | None, again: Number | 
     return row(WITHIN if low <= value <= high else DIFFERS)
 
 
-def _unchecked(evaluation: Evaluation, number: Number, why: str) -> Checked:
+def _unchecked(evaluation: Evaluation, number: Score, why: str) -> Checked:
     return Checked(evaluation.title, number.metric, number.value, number.low, number.high, None, UNCHECKED, why)

@@ -1,7 +1,8 @@
-"""Metrics of continuations and predictions as table entries: mean, interval, number of texts, unit, signature."""
+"""Metrics of continuations and predictions as the scores in a table's cells."""
 
 import json
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from .. import files
 from ..checkpoint_files import BLOCKS_FILE
+from ..documents import Value
 from ..metrics import mean_interval, share_interval
+from ..scores.score import Score
 from ..scores.signature import prediction_signature, signature
 from ..scores.tables import score_records
 from ..scores.training_set import read_training_set
@@ -35,36 +38,78 @@ def metrics_step(step: Step, training: Model) -> Step:
     return Step(name, make, {"of": step.name}, (step, *training.needs), METRICS_SECONDS)
 
 
-def read_metrics(context: StepContext, step: Step) -> dict[str, Any]:
-    """Tables of `scores.score_records` that a metrics step left."""
+@dataclass(frozen=True)
+class Curve:
+    """A value for each length, with its interval where there is one."""
+
+    first: int
+    """What the first value belongs to."""
+    values: list[float]
+    low: list[float] | None = None
+    high: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class ScoreTables:
+    """What `scores.score_records` says of some continuations: by source of the texts (or `all`), by metric."""
+
+    sources: dict[str, int]
+    generated: dict[str, dict[str, Score]]
+    original: dict[str, dict[str, Score]]
+    curves: dict[str, dict[str, Curve]]
+    """By side, of all texts."""
+
+
+def metrics_json(context: StepContext, step: Step) -> dict[str, Any]:
+    """The tables that a metrics step left, as they are in its file."""
     return files.read_json(context.folder_of(step) / FILE, KIND, VERSION)["tables"]
 
 
-def highest(entry: dict[str, Any]) -> dict[str, Any]:
-    """The highest value over the texts, of an entry with a mean: a table's column `max`."""
-    if "max" not in entry:
-        return entry
-    return {"value": entry["max"], "n": entry["n"], "unit": entry["unit"], "signature": entry["signature"] + "|max"}
+def read_metrics(context: StepContext, step: Step) -> ScoreTables:
+    """The tables that a metrics step left."""
+    tables = Value(metrics_json(context, step), f"{step.name}/{FILE}", "tables")
+    scores: dict[str, dict[str, dict[str, Score]]] = {"generated": {}, "original": {}}
+    curves: dict[str, dict[str, Curve]] = {"generated": {}, "original": {}}
+    for side, groups in scores.items():
+        for group, entries in tables[side].items():
+            groups[group] = {}
+            for name, entry in entries.items():
+                if "values" in entry.names():
+                    fields = ("first", "values", "low", "high")
+                    curves[side][name] = Curve(**{f: entry.content[f] for f in fields if f in entry.content})
+                else:
+                    groups[group][name] = Score.from_json(name, entry)
+    sources = {name: count.integer() for name, count in tables["sources"].items()}
+    return ScoreTables(sources, scores["generated"], scores["original"], curves)
 
 
-def distribution_entries(setting: StudySetting, context: StepContext, step: Step) -> dict[str, dict[str, Any]]:
+def highest(score: Score, metric: str) -> Score:
+    """The highest value over the texts, of a mean: a table's column `max`."""
+    if score.highest is None:
+        return score
+    return Score(metric, score.highest, score.unit, f"{score.signature}|max", n=score.n)
+
+
+def distribution_scores(setting: StudySetting, context: StepContext, step: Step) -> dict[str, Score]:
     """Table 3 and the first column of Table 1: what a model predicts along the original texts."""
     arrays = read_predictions(context, step)
     losses = arrays["nll"]
-    entries = {
+    scores = {
         "context_perplexity": perplexity(context_losses(arrays), "context_perplexity"),
         "perplexity": perplexity(losses.mean(axis=1), "perplexity"),
-        "entropy_bits": mean_entry(arrays["entropy_bits"].mean(axis=1), "bits", "entropy_bits"),
+        "entropy_bits": mean_score(arrays["entropy_bits"].mean(axis=1), "bits", "entropy_bits"),
     }
     for column, k in enumerate((1, 3, 5)):
         mass = 100 * arrays["top_mass"][:, :, column].mean(axis=1)
-        entries[f"top_{k}_mass"] = mean_entry(mass, "%", f"top_{k}_mass")
-    for name, entry in entries.items():
-        entry["signature"] = prediction_signature(
-            name, N=len(losses), dtype=str(arrays["dtype"]), texts=setting.texts.fingerprint,
-            tok_hash=str(arrays["tokenizer"]), bos=int(arrays["first_scored"]) == 0,
-        )  # fmt: skip
-    return entries
+        scores[f"top_{k}_mass"] = mean_score(mass, "%", f"top_{k}_mass")
+    recipe: dict[str, Any] = {
+        "N": len(losses), "dtype": str(arrays["dtype"]), "texts": setting.texts.fingerprint,
+        "tok_hash": str(arrays["tokenizer"]), "bos": int(arrays["first_scored"]) == 0,
+    }  # fmt: skip
+    return {
+        name: replace(score, metric=name, signature=prediction_signature(name, **recipe))
+        for name, score in scores.items()
+    }
 
 
 def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
@@ -78,25 +123,26 @@ def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int)
     }
 
 
-def mean_entry(values: np.ndarray, unit: str, metric: str, **recipe: Any) -> dict[str, Any]:
+def mean_score(values: np.ndarray, unit: str, metric: str, **recipe: Any) -> Score:
     """A mean over texts with its interval."""
-    return {**mean_interval(values).as_dict(), "unit": unit, "signature": signature(metric, **recipe)}
+    return Score.of(metric, mean_interval(values), unit, signature(metric, **recipe))
 
 
-def share_entry(has: np.ndarray, metric: str, **recipe: Any) -> dict[str, Any]:
+def share_score(has: np.ndarray, metric: str, **recipe: Any) -> Score:
     """Percentage of texts that have a property, bool of shape (texts,), with Wilson's interval."""
-    return {**share_interval(100.0 * has).as_dict(), "unit": "%", "signature": signature(metric, **recipe)}
+    return Score.of(metric, share_interval(100.0 * has), "%", signature(metric, **recipe))
 
 
-def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **recipe: Any) -> dict[str, Any]:
+def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **recipe: Any) -> Score:
     """Exp of the mean loss over texts; the interval is that of the mean loss, exponentiated.
 
     Args:
         losses: mean of each text, nats, shape (texts,).
         avg: what has equal weight: all tokens, where the texts have one length; else the texts.
     """
-    entry = mean_entry(losses, "perplexity", metric, avg=avg, **recipe)
-    return entry | {end: math.exp(entry[end]) for end in ("mean", "low", "high")}
+    score = mean_score(losses, "perplexity", metric, avg=avg, **recipe)
+    low, high = score.ends
+    return replace(score, value=math.exp(score.value), low=math.exp(low), high=math.exp(high))
 
 
 def write_values(path: Path, values: dict[str, Any]) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 from ..errors import HyperfitError
 from ..files import write_json
 from ..machine import versions
-from ..report.tables import plain_table, with_interval
+from ..report.tables import plain_table
 from ..texts.contexts import TextSet
 from ..training.folder import RUN
-from .cells import distribution_entries, read_metrics
+from .cells import distribution_scores, metrics_json
 from .models import CONTINUATIONS
 from .pipeline import reproduce
 from .plan import LABELS, Plan
+from .report import cell_texts
 from .section import Section, read_section
 from .setting import StudySetting, demo_setting
 from .steps import Say, StepContext, run_steps
@@ -84,10 +85,7 @@ def run_demo(folder: Path, epochs: int | None = None, texts: TextSet | None = No
 def summary_table(section: Section) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the section `fluency`, as the terminal and the README show them."""
     (table,) = section.tables
-    cells = [
-        [with_interval(row.cells.get(name), table.digits.get(name, 1)) for name in table.columns] for row in table.rows
-    ]
-    return ["", *table.columns.values()], [[row.label, *line] for row, line in zip(table.rows, cells, strict=True)]
+    return ["", *table.columns.values()], [[row.label, *cell_texts(table, row)] for row in table.rows]
 
 
 def _setting(epochs: int | None, texts: TextSet | None) -> StudySetting:
@@ -112,7 +110,10 @@ def _export(plan: Plan, context: StepContext) -> None:
     for name, file in FILES.items():
         records = context.folder_of(plan.continuations[name]) / CONTINUATIONS
         shutil.copyfile(records, context.folder / f"continuations_{file}.jsonl")
-    models = {LABELS[name]: {"metrics": read_metrics(context, step)} for name, step in plan.metrics.items()}
-    distributions = {name: distribution_entries(plan.setting, context, step) for name, step in plan.predictions.items()}
+    models = {LABELS[name]: {"metrics": metrics_json(context, step)} for name, step in plan.metrics.items()}
+    distributions = {
+        name: {metric: score.to_json() for metric, score in distribution_scores(plan.setting, context, step).items()}
+        for name, step in plan.predictions.items()
+    }
     body = {"texts": plan.setting.texts.fingerprint, "models": models, "distributions": distributions}
     write_json(context.folder / "results.json", "demo-results", 1, body | {"versions": versions()})

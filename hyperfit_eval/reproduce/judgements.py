@@ -4,24 +4,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..documents import Value
 from ..errors import HyperfitError
 from ..files import read_json
 from ..preference.analysis import preference_columns
 from ..records import generated_fingerprint
+from ..scores.score import Score
 from .models import read_continuations
 from .plan import LABELS
 from .setting import StudySetting
 from .steps import Say, Step, StepContext
 
 
-def judged_columns(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Entries of the preference columns of those models that have one of the names.
+def judged_columns(path: Path, names: Sequence[str]) -> dict[str, dict[str, Score]]:
+    """Scores of the preference columns of those models that have one of the names.
 
     Raises:
         HyperfitError: not a file of `hyperfit preference`, or no person has judged.
     """
     models = preference_columns(path)
-    return {name: models[name] for name in names if name in models}
+    return {name: _scores(models[name], path) for name in names if name in models}
+
+
+def _scores(entries: Mapping[str, Any], path: Path) -> dict[str, Score]:
+    return {column: Score.from_json(column, Value(entry, str(path), column)) for column, entry in entries.items()}
 
 
 def check_continuations(context: StepContext, preference: Path | None, continuations: Mapping[str, Step]) -> None:

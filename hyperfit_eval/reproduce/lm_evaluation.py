@@ -9,6 +9,7 @@ from typing import Any
 
 from ..machine import default_device, versions
 from ..scores.measure import NORMAL_95
+from ..scores.score import Score
 from ..tokenizers import plain_ids
 from .models import Model
 from .plan import Plan
@@ -108,10 +109,10 @@ def read(context: StepContext, step: Step) -> dict[str, Any]:
     return json.loads((Path(context.folder_of(step)) / FILE).read_text())
 
 
-def entry_of(value: float, stderr: Any, sign: str, scale: int = 100) -> dict[str, Any]:
-    """lm-eval's value and standard error as a table entry with a normal interval; only the value without one."""
+def score_of(metric: str, value: float, stderr: Any, sign: str, scale: int = 100) -> Score:
+    """lm-eval's value and standard error with a normal interval; only the value without one."""
     if not isinstance(stderr, int | float):
-        return {"value": scale * value, "signature": sign}
+        return Score(metric, scale * value, signature=sign)
     half = NORMAL_95 * stderr
-    ends = {"mean": value, "low": value - half, "high": value + half}
-    return {name: scale * number for name, number in ends.items()} | {"method": "normal|conf:0.95", "signature": sign}
+    low, high = scale * (value - half), scale * (value + half)
+    return Score(metric, scale * value, "", sign, low, high, "normal|conf:0.95")

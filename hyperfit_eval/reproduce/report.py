@@ -10,9 +10,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..files import write_text
-from ..report.tables import markdown_table, with_interval
+from ..report.tables import markdown_table
+from ..scores.signature import Signature
 from .paper import paper_tables
-from .section import Section, Table
+from .section import Row, Section, Table
 from .verdicts import AGREES, DISAGREES, UNCLEAR, verdicts
 
 NAMES = {"top_p": "base, Top-P", "blocked": "hyperfitted, citation blocking"}
@@ -72,19 +73,24 @@ def _content(section: Section, folder: Path, root: Path, signatures: dict[str, i
     }
 
 
+def cell_texts(table: Table, row: Row) -> list[str]:
+    """A row's numbers with their intervals, a dash for each that it lacks."""
+    return [row.cells[name].text(table.digits.get(name, 1)) if name in row.cells else "-" for name in table.columns]
+
+
 def _table(table: Table, signatures: dict[str, int]) -> dict[str, Any]:
     """Cells as text; the number of a column's signature stands in its head."""
     header: list[dict[str, Any]] = [{"title": "", "marks": []}]
     for name, title in table.columns.items():
         marks = {
-            signatures.setdefault(_recipe(row.cells[name]["signature"]), len(signatures) + 1)
+            signatures.setdefault(_recipe(row.cells[name].signature), len(signatures) + 1)
             for row in table.rows
-            if "signature" in row.cells.get(name, {})
+            if name in row.cells and row.cells[name].signature
         }
         header.append({"title": title, "marks": sorted(marks)})
     rows = []
     for row in table.rows:
-        cells = [with_interval(row.cells.get(name), table.digits.get(name, 1)) for name in table.columns]
+        cells = cell_texts(table, row)
         rows.append({"cells": [row.label, *cells], "paper": False})
     printed = _paper_rows(table)
     heads = [
@@ -117,8 +123,7 @@ def _paper_rows(table: Table) -> list[dict[str, Any]]:
 
 def _recipe(signature: str) -> str:
     """A signature without the fields in which rows of one column differ by design; they are in the rows' names."""
-    of_the_row = ("dec", "block", "seed", "dtype", "max", "over")
-    return "|".join(part for part in signature.split("|") if part.split(":")[0] not in of_the_row)
+    return str(Signature.parse(signature).without("dec", "block", "seed", "dtype", "max", "over"))
 
 
 def _with_code(text: str) -> Markup:

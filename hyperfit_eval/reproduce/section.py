@@ -1,13 +1,16 @@
 """What a table's step leaves for the report: cells with their intervals, notes, figures. One JSON file."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..documents import Value
+from ..scores.score import Score
 
 KIND, VERSION = "study-section", 1
 FILE = "section.json"
+_PLAIN = ("name", "title", "where", "findings", "examples")
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,8 @@ class Row:
     """One row of a table."""
 
     label: str
-    cells: dict[str, Any]
-    """By column, an entry as of `scores`: mean or value, interval, n, unit, signature."""
+    cells: dict[str, Score]
+    """By column."""
     group: str = ""
     """The paper's rows of this group are shown beneath it."""
 
@@ -59,13 +62,30 @@ class Section:
 
     def write(self, folder: Path) -> None:
         """Write section.json."""
-        files.write_json(folder / FILE, KIND, VERSION, asdict(self))
+        body = {name: getattr(self, name) for name in _PLAIN} | {"figures": [asdict(figure) for figure in self.figures]}
+        body["tables"] = [
+            {**vars(table), "rows": [vars(row) | {"cells": _to_json(row.cells)} for row in table.rows]}
+            for table in self.tables
+        ]
+        order = (field.name for field in fields(self))
+        files.write_json(folder / FILE, KIND, VERSION, {name: body[name] for name in order})
 
 
 def read_section(folder: Path) -> Section:
     """Read what `Section.write` wrote; errors as in `files.read_json`."""
-    body = files.read_json(folder / FILE, KIND, VERSION)
-    tables = [Table(**{**table, "rows": [Row(**row) for row in table["rows"]]}) for table in body["tables"]]
+    path = folder / FILE
+    body = files.read_json(path, KIND, VERSION)
+    tables = [
+        Table(**{**table, "rows": [Row(**{**row, "cells": _from_json(row["cells"], path)}) for row in table["rows"]]})
+        for table in body["tables"]
+    ]
     figures = [Figure(**figure) for figure in body["figures"]]
-    fields = {name: body[name] for name in ("name", "title", "where", "findings", "examples")}
-    return Section(**fields, tables=tables, figures=figures)
+    return Section(**{name: body[name] for name in _PLAIN}, tables=tables, figures=figures)
+
+
+def _to_json(cells: dict[str, Score]) -> dict[str, Any]:
+    return {column: score.to_json() for column, score in cells.items()}
+
+
+def _from_json(cells: dict[str, Any], path: Path) -> dict[str, Score]:
+    return {column: Score.from_json(column, Value(entry, str(path), column)) for column, entry in cells.items()}

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from .intervals import Interval, change, difference, interval_of
+from ..scores.score import Score, difference
 from .section import Section
 
 AGREES, DISAGREES, UNCLEAR = "agrees", "disagrees", "cannot be told"
@@ -50,24 +49,21 @@ class Measurements:
     sections: Mapping[str, Section]
     skipped: Mapping[str, str]
 
-    def rows(self, section: str) -> list[tuple[str, str, dict[str, Any]]]:
+    def rows(self, section: str) -> list[tuple[str, str, dict[str, Score]]]:
         """Label, group and cells of all rows of a section's tables."""
         if section not in self.sections:
             raise NotMeasured(self.skipped.get(section, f"{section} was not run"))
         return [(row.label, row.group, row.cells) for table in self.sections[section].tables for row in table.rows]
 
-    def cell(self, section: str, group: str, column: str) -> dict[str, Any]:
-        """The entry of the first row of a group that has it."""
+    def cell(self, section: str, group: str, column: str) -> Score:
+        """The score of the first row of a group that has it with an interval."""
         column_name, alone = column.replace("_", " "), False
         for _, of, cells in self.rows(section):
-            if of == group and "mean" in cells.get(column, {}):
-                return cells[column]
-            alone |= of == group and "value" in cells.get(column, {})
+            if of == group and column in cells:
+                if cells[column].has_interval:
+                    return cells[column]
+                alone |= cells[column].available
         raise NotMeasured(f"{section} has {'no interval of' if alone else 'no'} {column_name} of {group}")
-
-    def interval(self, section: str, group: str, column: str) -> Interval:
-        """The same as an interval."""
-        return interval_of(self.cell(section, group, column))
 
 
 Outcome = tuple[str, str]
@@ -95,14 +91,14 @@ def _moves(section: str, column: str, up: bool, groups: tuple[str, str] = ("base
     """A number is higher (or lower) in the second group than in the first."""
 
     def rule(measured: Measurements) -> Outcome:
-        first, second = (measured.interval(section, group, column) for group in groups)
+        first, second = (measured.cell(section, group, column) for group in groups)
         digits = 2 if max(first.value, second.value) < 10 else 1
         return _sign(difference(second, first), up), f"{first.text(digits)} -> {second.text(digits)}."
 
     return rule
 
 
-def _sign(found: Interval, up: bool) -> str:
+def _sign(found: Score, up: bool) -> str:
     if found.side == 0:
         return UNCLEAR
     return AGREES if (found.side > 0) == up else DISAGREES
@@ -120,7 +116,7 @@ def _preferred(measured: Measurements) -> Outcome:
 def _mass(measured: Measurements) -> Outcome:
     verdicts_, parts = [], []
     for k in (1, 3, 5):
-        before, after = (measured.interval("table3", model, f"top_{k}_mass") for model in ("base", "hyperfitted"))
+        before, after = (measured.cell("table3", model, f"top_{k}_mass") for model in ("base", "hyperfitted"))
         verdicts_.append(_sign(difference(after, before), up=True))
         parts.append(f"top {k}: {before.value:.1f} -> {after.value:.1f}%")
     return _all(verdicts_), f"{', '.join(parts)}."
@@ -133,34 +129,34 @@ def _all(found: Sequence[str]) -> str:
     return UNCLEAR if UNCLEAR in found else AGREES
 
 
-def _at_most(found: Interval, bound: float) -> str:
-    return AGREES if found.high <= bound else DISAGREES if found.low > bound else UNCLEAR
+def _at_most(found: Score, bound: float) -> str:
+    low, high = found.ends
+    return AGREES if high <= bound else DISAGREES if low > bound else UNCLEAR
 
 
 def _blocking(measured: Measurements) -> Outcome:
-    free, blocked = (measured.interval("table1", group, "ttr_at_256") for group in ("hyperfitted", "blocked"))
+    free, blocked = (measured.cell("table1", group, "ttr_at_256") for group in ("hyperfitted", "blocked"))
     cost = difference(free, blocked)
     return _at_most(cost, FREE_POINTS), f"It costs {cost.text()} points; up to {FREE_POINTS:g} count as none."
 
 
 def _overlap(measured: Measurements) -> Outcome:
-    found = measured.interval("table2", "hyperfitted", "dataset_overlap_avg")
+    found = measured.cell("table2", "hyperfitted", "dataset_overlap_avg")
     return _at_most(found, LARGEST_AVERAGE_OVERLAP), f"{found.text()} tokens."
 
 
 def _long_overlaps(measured: Measurements) -> Outcome:
-    entry = measured.cell("figure3", "hyperfitted", "share_above_10_tokens")
-    short = measured.interval("figure3", "hyperfitted", "share_above_10_tokens_at_128")
-    share = interval_of(entry)
+    share = measured.cell("figure3", "hyperfitted", "share_above_10_tokens")
+    short = measured.cell("figure3", "hyperfitted", "share_above_10_tokens_at_128")
     found = _at_most(short, LARGEST_SHARE), _at_most(share, LARGEST_SHARE)
     # The paper does not say whether of 96 or of 224 tokens.
     verdict = found[0] if found[0] == found[1] else UNCLEAR
-    return verdict, f"{short.text()}% within 96 tokens, {share.text()}% within 224, of {entry['n']} texts."
+    return verdict, f"{short.text()}% within 96 tokens, {share.text()}% within 224, of {share.n} texts."
 
 
 def _slower_fall(measured: Measurements) -> Outcome:
     changes = {
-        model: change(*(measured.cell("table1", model, f"ttr_at_{length}") for length in (128, 256)))
+        model: difference(*(measured.cell("table1", model, f"ttr_at_{length}") for length in (256, 128)))
         for model in ("base", "hyperfitted")
     }
     before, after = (found.text(sign="+") for found in changes.values())
@@ -171,16 +167,16 @@ def _slower_fall(measured: Measurements) -> Outcome:
 def _orders(measured: Measurements) -> Outcome:
     rows = [(label, cells) for label, _, cells in measured.rows("figure5_left")]
     pairs = {
-        frozenset((label, name)): interval_of(entry)
+        frozenset((label, name)): entry
         for label, cells in rows
         for name, entry in ((column.removeprefix("agreement_"), entry) for column, entry in cells.items())
-        if name != label and "mean" in entry
+        if name != label and entry.has_interval
     }
     low, high = DIFFERING_ORDERS
     found = []
     for same in pairs.values():
-        inside = low <= 100 - same.high and 100 - same.low <= high
-        outside = 100 - same.low < low or 100 - same.high > high
+        fewest, most = (100 - end for end in reversed(same.ends))
+        inside, outside = low <= fewest and most <= high, most < low or fewest > high
         found.append(AGREES if inside else DISAGREES if outside else UNCLEAR)
     if not found:
         raise NotMeasured("figure5_left has no such number")
@@ -190,10 +186,8 @@ def _orders(measured: Measurements) -> Outcome:
 
 def _fewer_samples(measured: Measurements) -> Outcome:
     rows = measured.rows("figure5_right")
-    by_number = {
-        int(label.split()[0]): interval_of(cells["ttr_at_128"]) for label, of, cells in rows if of == "hyperfitted"
-    }
-    base = measured.interval("figure5_right", "base", "ttr_at_128")
+    by_number = {int(label.split()[0]): cells["ttr_at_128"] for label, of, cells in rows if of == "hyperfitted"}
+    base = measured.cell("figure5_right", "base", "ttr_at_128")
     fewer = [number for number in sorted(by_number)[:-1] if number > TOO_FEW_SAMPLES]
     if not fewer:
         raise NotMeasured(f"no number of samples between {TOO_FEW_SAMPLES} and the largest")
@@ -203,8 +197,8 @@ def _fewer_samples(measured: Measurements) -> Outcome:
 
 
 def _mmlu(measured: Measurements) -> Outcome:
-    before, after = (measured.interval("table7", model, "mmlu_5_shot") for model in ("base", "hyperfitted"))
-    if before.low <= MMLU_GUESSING:
+    before, after = (measured.cell("table7", model, "mmlu_5_shot") for model in ("base", "hyperfitted"))
+    if before.ends[0] <= MMLU_GUESSING:
         return UNCLEAR, f"The base model guesses: {before.text()}%, and {after.text()}% after hyperfitting."
     drop = difference(before, after)
     because = f"It drops by {drop.text()} points with 5 examples; up to {LARGEST_MMLU_DROP:g} count as a few."
@@ -214,32 +208,32 @@ def _mmlu(measured: Measurements) -> Outcome:
 def _glue(measured: Measurements) -> Outcome:
     by_group = {group: cells for _, group, cells in reversed(measured.rows("table8"))}
     before, after = (by_group.get(f"{model} FS", {}) for model in ("base", "hyperfitted"))
-    columns = [name for name in before.keys() & after.keys() if "mean" in before[name] and "mean" in after[name]]
+    columns = [name for name in before.keys() & after.keys() if before[name].has_interval and after[name].has_interval]
     if not columns:
         raise NotMeasured("table8 has no few-shot numbers")
-    if not any(before[name]["low"] > level for name, level in GLUE_GUESSING.items() if name in columns):
+    if not any(before[name].ends[0] > level for name, level in GLUE_GUESSING.items() if name in columns):
         return UNCLEAR, "The base model guesses: none of its accuracies is surely above chance."
-    mean = _task_mean({name: change(before[name], after[name]) for name in columns})
-    inside = max(-mean.low, mean.high) <= GLUE_POINTS
-    outside = max(-mean.high, mean.low) > GLUE_POINTS
+    mean = _task_mean({name: difference(after[name], before[name]) for name in columns})
+    low, high = mean.ends
+    inside, outside = max(-low, high) <= GLUE_POINTS, max(-high, low) > GLUE_POINTS
     verdict = AGREES if inside else DISAGREES if outside else UNCLEAR
     because = f"{mean.text(sign='+')} points on average over the tasks, with examples; up to {GLUE_POINTS:g} count as"
     return verdict, f"{because} little."
 
 
-def _task_mean(changes: Mapping[str, Interval]) -> Interval:
+def _task_mean(changes: Mapping[str, Score]) -> Score:
     """Mean over GLUE's tasks, points.
 
     The two metrics of one task are of the same questions and are averaged as if they were one number; the tasks are
     independent.
     """
-    tasks: dict[str, list[Interval]] = {}
+    tasks: dict[str, list[Score]] = {}
     for name, found in changes.items():
         tasks.setdefault(name.partition("_")[0], []).append(found)
     middles = [sum(one.value for one in found) / len(found) for found in tasks.values()]
-    halves = [sum(one.high - one.low for one in found) / (2 * len(found)) for found in tasks.values()]
+    halves = [sum(one.ends[1] - one.ends[0] for one in found) / (2 * len(found)) for found in tasks.values()]
     middle, half = 100 * sum(middles) / len(tasks), 100 * math.hypot(*halves) / len(tasks)
-    return Interval(middle, middle - half, middle + half)
+    return Score("glue", middle, "points", low=middle - half, high=middle + half)
 
 
 CLAIMS: tuple[tuple[str, str, str, Rule], ...] = (

@@ -15,6 +15,7 @@ from ..metrics.overlap import longest_overlap, novelty_curve
 from ..metrics.repetition import compression_ratio, distinct_n, diversities, repetitions, ttr_curve, zipf_slope
 from ..metrics.tokens import Corpus, Tokens
 from ..records import CONTEXT_TOKENS, LONG, SHORT, Continuation, Generation
+from .score import Score
 from .signature import PRESETS, Preset, bleu_signature, signature
 
 Report = Callable[[str, int, int], None]
@@ -99,20 +100,27 @@ class Measured:
     """One metric of N texts.
 
     Attributes:
-        values: one for each text, shape (N,), or why there are none.
+        values: one for each text, shape (N,); none where they are `unavailable`.
         unit: "%", "BLEU" or "tokens".
         sign: from a number of texts to the signature of their mean.
         in_words: made from words, and so comparable between tokenizers.
         pairwise: for Self-BLEU the scores of all pairs, shape (N, N), whose row maxima are the values.
         share: whether the values are 0 or 100, for what a text has or has not.
+        unavailable: why there are no values.
     """
 
-    values: np.ndarray | str
+    values: np.ndarray
     unit: str
     sign: Callable[[int], str]
     in_words: bool = False
     pairwise: np.ndarray | None = None
     share: bool = False
+    unavailable: str | None = None
+
+    @classmethod
+    def missing(cls, why: str, unit: str, sign: Callable[[int], str]) -> "Measured":
+        """A metric that these texts cannot have."""
+        return cls(np.empty(0), unit, sign, unavailable=why)
 
 
 def generated_texts(generation: Generation, records: Sequence[Continuation]) -> Texts:
@@ -182,18 +190,18 @@ def measure(texts: Texts, training: TrainingSet | None = None, report: Report | 
     return measured
 
 
-def whole_set(texts: Texts) -> dict[str, dict[str, Any]]:
+def whole_set(texts: Texts) -> dict[str, Score]:
     """Metrics of a set of texts as a whole: no mean over texts, so no interval.
 
     They depend on the number of texts: compare sets of the same N.
     """
     length = max(n for n in SCENARIOS.values() if n <= texts.shortest)
     heads = texts.heads(length)
-    entries: dict[str, dict[str, Any]] = {}
+    scores: dict[str, Score] = {}
 
     def put(name: str, value: float, scale: str, **fields: Any) -> None:
         recipe = {**fields, "N": len(heads), **texts.recipe}
-        entries[name] = {"value": value, "n": len(heads), "unit": scale, "signature": signature(name, **recipe)}
+        scores[name] = Score(name, value, scale, signature(name, **recipe), n=len(heads))
 
     for n in (1, 2, 3):
         put(f"distinct_{n}", 100 * distinct_n(heads, n), "%", unit="ids", len=length)
@@ -204,7 +212,7 @@ def whole_set(texts: Texts) -> dict[str, dict[str, Any]]:
     if any(texts.texts):
         # The format is fixed, but not how hard an implementation looks for repetitions.
         put("compression_ratio", compression_ratio(texts.texts), "ratio", len=lengths, zlib=zlib.ZLIB_RUNTIME_VERSION)
-    return entries
+    return scores
 
 
 def curves(texts: Texts, training: TrainingSet | None = None, report: Report | None = None) -> dict[str, Any]:
@@ -238,10 +246,10 @@ def _repetition(texts: Texts, scenario: int, length: int) -> dict[str, Measured]
         window = TTR_WINDOW if name == "ttr" else None
         sign = _signer(texts, name, unit="ids", scn=scenario, len=length, win=window)
         if texts.shortest < length:
-            values: np.ndarray | str = _too_short(texts, length)
+            metric = Measured.missing(_too_short(texts, length), "%", sign)
         else:
-            values = 100 * _REPETITION[name](texts.heads(length))
-        measured[f"{name}_at_{scenario}"] = Measured(values, "%", sign)
+            metric = Measured(100 * _REPETITION[name](texts.heads(length)), "%", sign)
+        measured[f"{name}_at_{scenario}"] = metric
     return measured
 
 
@@ -258,7 +266,7 @@ def _self_bleu(texts: Texts, preset: Preset, report: Report | None) -> dict[str,
     name, rows = f"self_bleu{preset.suffix}", texts.rows(preset)
     sign = _signer(texts, "self_bleu", preset, unit=preset.unit, agg="max-pair", len=SHORT)
     if len(rows) < 2:
-        return {name: Measured(ALONE, "BLEU", sign)}
+        return {name: Measured.missing(ALONE, "BLEU", sign)}
     progress = partial(report, f"Self-BLEU of {preset.unit}") if report else None
     pairwise = pairwise_bleu(rows, **preset.smoothing.as_arguments(), progress=progress)
     return {name: Measured(pairwise.max(axis=1), "BLEU", sign, preset.unit == "words", pairwise)}
@@ -269,7 +277,7 @@ def _dataset_bleu(texts: Texts, preset: Preset, training: TrainingSet, report: R
     fields = {"unit": preset.unit, "agg": "max-window", "len": SHORT, "win": SHORT, **training.fields}
     sign = _signer(texts, "dataset_bleu", preset, **fields)
     if not in_words and not training.shares_tokenizer(texts):
-        return {name: Measured(_OTHER_TOKENIZER, "BLEU", sign)}
+        return {name: Measured.missing(_OTHER_TOKENIZER, "BLEU", sign)}
     corpus: Corpus = [text.split() for text in training.texts] if in_words else training.rows
     progress = partial(report, f"Dataset BLEU of {preset.unit}") if report else None
     values = dataset_bleu(texts.rows(preset), corpus, SHORT, **preset.smoothing.as_arguments(), progress=progress)
@@ -285,16 +293,15 @@ def _overlap(texts: Texts, training: TrainingSet, report: Report | None) -> dict
     }
     measured = {}
     for (name, sign), unit, length in zip(signs.items(), ("tokens", "%"), (SHORT, LONG), strict=True):
-        values: np.ndarray | str
         if not training.shares_tokenizer(texts):
-            values = _OTHER_TOKENIZER
+            measured[name] = Measured.missing(_OTHER_TOKENIZER, unit, sign)
         elif texts.shortest < length:
-            values = _too_short(texts, length)
+            measured[name] = Measured.missing(_too_short(texts, length), unit, sign)
         else:
             progress = partial(report, f"overlap of {length} tokens") if report else None
             longest = longest_overlap(texts.heads(length), training.rows, progress=progress)
             values = longest if name == "dataset_overlap" else 100 * (longest > OVERLAP_TOKENS)
-        measured[name] = Measured(values, unit, sign, share=name == "overlap_rate")
+            measured[name] = Measured(values, unit, sign, share=name == "overlap_rate")
     return measured
 
 

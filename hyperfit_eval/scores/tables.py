@@ -28,6 +28,7 @@ from .measure import (
     original_texts,
     whole_set,
 )
+from .score import Score
 from .signature import PRESETS
 
 
@@ -64,8 +65,13 @@ def score_records(
         progress = _named(report, side)
         measured = measure(texts, training, progress)
         tables[side] = {
-            group: {name: _entry(metric, members) for name, metric in measured.items()}
-            | whole_set(texts.subset(members))
+            group: {
+                score.metric: score.to_json()
+                for score in (
+                    *(_score(name, metric, members) for name, metric in measured.items()),
+                    *whole_set(texts.subset(members)).values(),
+                )
+            }
             for group, members in groups.items()
         }
         tables[side]["all"] |= curves(texts, training, progress)
@@ -128,29 +134,27 @@ def _groups(records: Sequence[Continuation]) -> dict[str, np.ndarray]:
     return {"all": np.arange(len(records)), **by_source}
 
 
-def _entry(metric: Measured, members: np.ndarray) -> dict[str, Any]:
+def _score(name: str, metric: Measured, members: np.ndarray) -> Score:
     """Mean over some of the texts; Self-BLEU is computed anew within them."""
-    if isinstance(metric.values, str):
-        return {"unavailable": metric.values}
+    if metric.unavailable:
+        return Score.missing(name, metric.unavailable)
     if metric.pairwise is not None and len(members) < 2:
-        return {"unavailable": ALONE}
+        return Score.missing(name, ALONE)
     pairwise = None if metric.pairwise is None else metric.pairwise[np.ix_(members, members)]
     values = metric.values[members] if pairwise is None else pairwise.max(axis=1)
-    mean: dict[str, Any]
+    sign, highest = metric.sign(len(members)), float(values.max())
     if metric.share:
-        mean = share_interval(values).as_dict()
+        interval = share_interval(values)
     elif not _enough(metric, members):
-        mean = {"value": float(values.mean()), "n": len(members)}
+        return Score(name, float(values.mean()), metric.unit, sign, n=len(members), highest=highest)
     else:
-        mean = (mean_interval(values) if pairwise is None else self_bleu_interval(pairwise)).as_dict()
-    return {**mean, "max": float(values.max()), "unit": metric.unit, "signature": metric.sign(len(members))}
+        interval = mean_interval(values) if pairwise is None else self_bleu_interval(pairwise)
+    return Score.of(name, interval, metric.unit, sign, highest)
 
 
 def _difference(a: Measured, b: Measured, joint: np.ndarray | None, members: np.ndarray) -> dict[str, Any]:
-    if isinstance(a.values, str):
-        return {"unavailable": a.values}
-    if isinstance(b.values, str):
-        return {"unavailable": b.values}
+    if why := a.unavailable or b.unavailable:
+        return {"unavailable": why}
     values_a, values_b, count = a.values[members], b.values[members], len(members)
     if joint is not None:
         if count < 2:

@@ -17,6 +17,7 @@ from hyperfit_eval.leaderboard.tables import tables
 from hyperfit_eval.records import write_continuations
 from hyperfit_eval.reproduce.section import Row, Section, Table
 from hyperfit_eval.reproduce.steps import KIND, VERSION
+from hyperfit_eval.scores.score import Score
 from hyperfit_eval.scores.tables import score_records
 
 WRITTEN = {"base": "base", "hyperfitted": "hyperfitted", "blocked": "hyperfitted"}
@@ -54,7 +55,7 @@ def do(steps, names):
 
 
 def entry(value, signature):
-    return {"mean": value, "low": value - 1, "high": value + 1, "n": 6, "method": "bca", "signature": signature}
+    return Score("metric", value, "", signature, value - 1, value + 1, "bca", 6)
 
 
 @pytest.fixture

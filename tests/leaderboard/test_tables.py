@@ -24,10 +24,11 @@ from hyperfit_eval.preference.analysis import analyse, write_preference
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
-from hyperfit_eval.publish.results import Evaluation, Number, open_ended, settings_of, write_results
+from hyperfit_eval.publish.results import Evaluation, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
-from hyperfit_eval.reproduce.cells import distribution_entries
+from hyperfit_eval.reproduce.cells import distribution_scores
 from hyperfit_eval.reproduce.steps import Step, StepContext
+from hyperfit_eval.scores.score import Score
 from hyperfit_eval.scores.signature import prediction_signature
 from hyperfit_eval.scores.tables import score_records
 
@@ -42,7 +43,7 @@ def sign(metric, **changed):
 
 
 def row(name, ttr, more=None, **changed):
-    numbers = {"ttr_at_256": Number("ttr_at_256", ttr, "%", sign("ttr|len:224", **changed), ttr - 1, ttr + 1)}
+    numbers = {"ttr_at_256": Score("ttr_at_256", ttr, "%", sign("ttr|len:224", **changed), ttr - 1, ttr + 1)}
     settings = settings_of(numbers["ttr_at_256"].signature)
     return Row(name, name, settings, numbers | (more or {}), called=name, files=("a file",))
 
@@ -59,9 +60,8 @@ def test_by_hand():
 
 
 def test_decoding_blocking_and_training_set_are_of_the_row():
-    assert recipe("overlap|rows:96|data:efa0|N:60|dec:greedy|block:5|seed:0|texts:65c3") == (
-        "overlap", "rows:96", "N:60", "texts:65c3",
-    )  # fmt: skip
+    sign = "overlap|rows:96|data:efa0|N:60|dec:greedy|block:5|seed:0|texts:65c3"
+    assert str(recipe(sign)) == "overlap|rows:96|N:60|texts:65c3"  # fmt: skip
     made = tables([row("a", 70.0), row("a", 60.0, block="5"), row("b", 65.0, dec="sample(top_p=0.9)")])
     assert [order(table) for table in made] == [[(1, "a"), (2, "b"), (3, "a")]]
 
@@ -69,9 +69,9 @@ def test_decoding_blocking_and_training_set_are_of_the_row():
 def with_overlap(name, ttr, data, original=True):
     """A row with overlaps with a training set, its own and that of the original texts."""
     signs = {side: sign(f"dataset_overlap|rows:96|data:{data}", dec=side) for side in ("greedy", "original")}
-    overlap = {side: Number("dataset_overlap_avg", 5.0, "tokens", signs[side]) for side in signs}
+    overlap = {side: Score("dataset_overlap_avg", 5.0, "tokens", signs[side]) for side in signs}
     one = row(name, ttr, {"dataset_overlap_avg": overlap["greedy"]})
-    texts = {"ttr_at_256": Number("ttr_at_256", 78.0, "%", sign("ttr|len:224", dec="original"))}
+    texts = {"ttr_at_256": Score("ttr_at_256", 78.0, "%", sign("ttr|len:224", dec="original"))}
     return replace(one, originals=texts | {"dataset_overlap_avg": overlap["original"]} if original else {})
 
 
@@ -96,7 +96,7 @@ def test_any_other_field_keeps_rows_apart(changed, named):
 
 def test_one_column_measured_otherwise_is_enough():
     """The same TTR but another smoothing of Self-BLEU."""
-    bleu = {s: Number("self_bleu_avg", 5.0, "BLEU", sign(f"self_bleu|smooth:{s}")) for s in ("none", "exp")}
+    bleu = {s: Score("self_bleu_avg", 5.0, "BLEU", sign(f"self_bleu|smooth:{s}")) for s in ("none", "exp")}
     one, two = (row(s, 70.0, {"self_bleu_avg": bleu[s]}) for s in bleu)
     plain = row("plain", 71.0)
     made = tables([one, two, plain])
@@ -111,7 +111,7 @@ def test_one_column_measured_otherwise_is_enough():
 
 
 def test_equal_values_share_a_rank_and_rows_without_ttr_have_none():
-    none = Row("z", "z", numbers={"mmlu": Number("acc", 25.0, "%", "acc|task:mmlu")})
+    none = Row("z", "z", numbers={"mmlu": Score("acc", 25.0, "%", "acc|task:mmlu")})
     assert [(rank, r.name) for rank, r in ranked([none, row("b", 5.0), row("a", 5.0), row("c", 1.0)])] == [
         (1, "a"), (1, "b"), (3, "c"), (None, "z"),
     ]  # fmt: skip
@@ -123,7 +123,7 @@ def test_a_decoding_without_a_name_is_no_number_of_the_model_alone():
 
 
 def test_files_of_one_model_make_one_row_unless_they_disagree():
-    perplexity = {"perplexity": Number("perplexity", 70.0, "", "perplexity|N:60")}
+    perplexity = {"perplexity": Score("perplexity", 70.0, "", "perplexity|N:60")}
     (table,) = tables([row("m", 70.0), row("m", 70.0, perplexity)])
     assert order(table) == [(1, "m")]
     assert set(table.rows[0][1].numbers) == {"ttr_at_256", "perplexity"}
@@ -132,7 +132,7 @@ def test_files_of_one_model_make_one_row_unless_they_disagree():
 
 
 def test_what_is_of_the_model_stands_in_all_of_its_rows():
-    mmlu = Row("m", "m", numbers={"mmlu": Number("acc", 25.0, "%", "acc|task:mmlu")})
+    mmlu = Row("m", "m", numbers={"mmlu": Score("acc", 25.0, "%", "acc|task:mmlu")})
     (table,) = tables([row("m", 70.0), row("m", 60.0, block="5"), row("n", 50.0), mmlu])
     assert [(r.name, "mmlu" in r.numbers) for _, r in table.rows] == [("m", True), ("m", True), ("n", False)]
 
@@ -140,10 +140,10 @@ def test_what_is_of_the_model_stands_in_all_of_its_rows():
 def test_glue_is_the_mean_over_tasks():
     """mrpc's score is the mean of its two metrics; the interval takes these as moving together."""
     numbers = {
-        ("rte", "acc"): Number("acc", 0.5, "", "acc|task:rte|num_fewshot:0|N:100|v:0.1.0", 0.47, 0.53),
-        ("mrpc", "acc"): Number("acc", 0.6, "", "acc|task:mrpc|num_fewshot:0|N:200|v:0.1.0", 0.56, 0.64),
-        ("mrpc", "f1"): Number("f1", 0.8, "", "f1|task:mrpc|num_fewshot:0|N:200|v:0.1.0", 0.76, 0.84),
-        ("qqp", "acc"): Number("acc", 0.9, "", "acc|task:qqp|num_fewshot:0|N:200|v:0.1.0"),
+        ("rte", "acc"): Score("acc", 0.5, "", "acc|task:rte|num_fewshot:0|N:100|v:0.1.0", 0.47, 0.53),
+        ("mrpc", "acc"): Score("acc", 0.6, "", "acc|task:mrpc|num_fewshot:0|N:200|v:0.1.0", 0.56, 0.64),
+        ("mrpc", "f1"): Score("f1", 0.8, "", "f1|task:mrpc|num_fewshot:0|N:200|v:0.1.0", 0.76, 0.84),
+        ("qqp", "acc"): Score("acc", 0.9, "", "acc|task:qqp|num_fewshot:0|N:200|v:0.1.0"),
     }
     glue = glue_score(numbers)
     assert glue.value == pytest.approx(60.0)
@@ -157,13 +157,13 @@ def test_glue_has_the_version_that_measured_it():
     """Results of two versions of this package are kept apart, whichever one reads them."""
     rows = []
     for version in ("0.0.1", "0.0.2"):
-        parts = {("rte", "acc"): Number("acc", 0.5, "", f"acc|task:rte|num_fewshot:0|N:100|v:{version}")}
+        parts = {("rte", "acc"): Score("acc", 0.5, "", f"acc|task:rte|num_fewshot:0|N:100|v:{version}")}
         rows.append(row(version, 70.0, {"glue": glue_score(parts)}))
         assert rows[-1].numbers["glue"].signature == f"glue|agg:task-mean|tasks:rte|num_fewshot:0|N:100|v:{version}"
     made = tables(rows)
     assert [len(table.rows) for table in made] == [1, 1]
     assert differences(made[1], made[0]) == ["v"]
-    assert "v:" not in glue_score({("rte", "acc"): Number("acc", 0.5, "", "acc|task:rte")}).signature
+    assert "v:" not in glue_score({("rte", "acc"): Score("acc", 0.5, "", "acc|task:rte")}).signature
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +179,8 @@ def material(tmp_path_factory):
     (root / "run" / "config.json").write_text("{}")
     entry = tables_["generated"]["all"]["ttr_at_256"]
     settings = settings_of(entry["signature"])
-    number = Number("ttr_at_256", 99.0, "%", entry["signature"])
-    accuracy = Number("acc", 0.26, "", "acc|task:mmlu|N:100|v:0.1.0", 0.24, 0.28)
+    number = Score("ttr_at_256", 99.0, "%", entry["signature"])
+    accuracy = Score("acc", 0.26, "", "acc|task:mmlu|N:100|v:0.1.0", 0.24, 0.28)
     (root / "<b>published").mkdir()
     write_results(
         root / "<b>published" / "results.json",
@@ -314,7 +314,7 @@ def test_perplexity_has_one_recipe_wherever_it_was_measured(tiny_results, tmp_pa
     )  # fmt: skip
     setting = SimpleNamespace(texts=SimpleNamespace(fingerprint=settings["texts"]))
     context, step = StepContext(tmp_path, tmp_path, print), Step("predict", lambda context: None)
-    assert distribution_entries(setting, context, step)["perplexity"]["signature"] == expected
+    assert distribution_scores(setting, context, step)["perplexity"].signature == expected
     entry = {"mean": 5.0, "signature": "ttr|" + "|".join(f"{name}:{value}" for name, value in settings.items())}
     table = {side: {"all": {"ttr_at_128": entry}} for side in ("generated", "original")}
     by_demo = open_ended(Value(table, "a test"), Value({"perplexity": {"mean": 70.6}}, "a test"))

@@ -8,11 +8,12 @@ from lm_eval.models.huggingface import HFLM
 
 from hyperfit_eval.reproduce.experiments.table7 import _change, _small, mmlu_step
 from hyperfit_eval.reproduce.experiments.table8 import _most_shots, stratified_sampler
-from hyperfit_eval.reproduce.lm_evaluation import _manager, entry_of, evaluate, limit_of, read, task_of
+from hyperfit_eval.reproduce.lm_evaluation import _manager, evaluate, limit_of, read, score_of, task_of
 from hyperfit_eval.reproduce.models import Model
 from hyperfit_eval.reproduce.section import Row
 from hyperfit_eval.reproduce.setting import demo_setting
 from hyperfit_eval.reproduce.steps import Skipped, StepContext, run_steps
+from hyperfit_eval.scores.score import Score
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of lm-eval and datasets
 
@@ -63,8 +64,8 @@ def test_mmlu_counts_what_was_asked_and_what_was_cut(base, in_hub, tmp_path):
 
 def test_one_question_of_each_subject_has_no_interval():
     """lm-eval gives "N/A" as the standard error of one value."""
-    rows = [Row(name, {"mmlu_5_shot": entry_of(0.25, "N/A", "acc")}) for name in ("base", "hyperfitted")]
-    assert rows[0].cells["mmlu_5_shot"] == {"value": 25.0, "signature": "acc"}
+    rows = [Row(name, {"mmlu_5_shot": score_of("acc", 0.25, "N/A", "acc")}) for name in ("base", "hyperfitted")]
+    assert rows[0].cells["mmlu_5_shot"] == Score("acc", 25.0, signature="acc")
     assert _change(rows, "mmlu_5_shot", "5 shots") == ["One question of each subject: lm-eval gives no standard error."]
     assert _small(rows[0].cells["mmlu_5_shot"]) == []
 

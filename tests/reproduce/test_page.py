@@ -11,9 +11,10 @@ from matplotlib.text import Text
 from hyperfit_eval.reproduce import drawing
 from hyperfit_eval.reproduce.report import plain_markdown, write_report
 from hyperfit_eval.reproduce.section import Figure, Row, Section, Table
+from hyperfit_eval.scores.score import Score
 
 HOSTILE = "- 1. <img src=x onerror=alert(1)> *a* _b_ `c` | [d](e) $f$ # g & h"
-MASS = {"mean": 52.2, "low": 51.1, "high": 53.5, "n": 60, "signature": "top_1_mass|avg:all-tokens|N:60"}
+MASS = Score("top_1_mass", 52.2, "%", "top_1_mass|avg:all-tokens|N:60", 51.1, 53.5, n=60)
 
 
 @pytest.fixture(scope="module")

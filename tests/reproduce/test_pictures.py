@@ -29,6 +29,7 @@ from hyperfit_eval.reproduce.plan import Plan
 from hyperfit_eval.reproduce.section import read_section
 from hyperfit_eval.reproduce.setting import demo_setting
 from hyperfit_eval.reproduce.steps import run_steps
+from hyperfit_eval.scores.score import Score
 from hyperfit_eval.training.images import load_processor, pixel_tokens
 from hyperfit_eval.training.monitor import Evaluation
 
@@ -105,8 +106,8 @@ def test_measures_by_hand():
 
 def test_what_the_numbers_say():
     def row(mean, distinct):
-        entry = {"mean": mean, "low": mean - 1, "high": mean + 1}
-        return {"repeated": entry, "contrast": entry, "distinct": {"value": distinct}}
+        score = Score("repeated", mean, low=mean - 1, high=mean + 1)
+        return {"repeated": score, "contrast": score, "distinct": Score("distinct", distinct)}
 
     said = compared({"original images": row(9, 100), "base": row(50, 80), "hyperfitted": row(20, 99)})
     assert "repeat themselves less: 50% -> 20% of the pixels (originals 9%)" in said[0]
@@ -182,12 +183,12 @@ def test_a_named_model_and_corpus_from_end_to_end(image_model, here, tmp_path):
     section = read_section(tmp_path / "pictures")
     cells = {row.group: row.cells for row in section.tables[0].rows}
     assert list(cells) == ["original images", "base", "hyperfitted"]
-    assert cells["original images"]["right"]["mean"] == 100
+    assert cells["original images"]["right"].value == 100
     completed = np.load(tmp_path / "images" / "completed-by-hyperfitted" / "completions.npy")
     assert (completed[:, :16] == prompts[:, :16]).all()
     shares = [repeated_share(image[16:], SIDE) for image in completed]
-    assert cells["hyperfitted"]["repeated"]["mean"] == pytest.approx(np.mean(shares))
-    assert "repeated_pixels|run:8|" in cells["base"]["repeated"]["signature"]
+    assert cells["hyperfitted"]["repeated"].value == pytest.approx(np.mean(shares))
+    assert "repeated_pixels|run:8|" in cells["base"]["repeated"].signature
     assert section.findings[0].startswith("tiny-imagegpt is hyperfitted on 8 images of stripes for 2 epochs")
     for name in ("figure10.png", "figure11.png"):
         assert matplotlib.image.imread(tmp_path / "pictures" / name).std() > 0.1

@@ -46,8 +46,8 @@ def test_tables_follow_from_the_continuations(study):
         lines = (root / "steps" / "continue" / name / CONTINUATIONS).read_text().splitlines()[1:]
         ids = [json.loads(line)["generated_ids"] for line in lines]
         entry = rows[name]["ttr_at_256"]
-        assert entry["mean"] == pytest.approx(np.mean([100 * len(set(row[-96:])) / 96 for row in ids]))
-        assert entry["low"] < entry["mean"] < entry["high"]
+        assert entry.value == pytest.approx(np.mean([100 * len(set(row[-96:])) / 96 for row in ids]))
+        assert entry.low < entry.value < entry.high
     assert rows["base"]["context_perplexity"] == rows["top_p"]["context_perplexity"]
 
 
@@ -56,7 +56,7 @@ def test_the_reports_hold_what_was_measured_beside_the_paper(study):
     markdown, page = ((root / name).read_text() for name in ("report.md", "report.html"))
     ttr = next(row.cells["ttr_at_256"] for row in read_section(root / "steps" / "table1").tables[0].rows[2:])
     for text in (markdown, page):
-        assert f"{ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]" in text
+        assert ttr.text() in text
         assert "paper: TinyLlama (1.1B), hyperfitted" in text and "seeds: one seed" in text
     assert "ttr|unit:ids|scn:256|len:224|win:96|N:6|ctx:32|" in markdown
     assert not re.search(r"(src|href)=\"(?!#|data:)", page), "nothing may come from outside the page"

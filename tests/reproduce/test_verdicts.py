@@ -1,13 +1,13 @@
 """What agrees with the paper: each claim's rule can come out in each way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hyperfit_eval.reproduce.cells import share_entry
+from hyperfit_eval.reproduce.cells import share_score
 from hyperfit_eval.reproduce.experiments.beyond_seeds import over_seeds
-from hyperfit_eval.reproduce.intervals import Interval, difference
 from hyperfit_eval.reproduce.paper import paper_tables
 from hyperfit_eval.reproduce.section import Row, Section, Table
 from hyperfit_eval.reproduce.verdicts import (
@@ -22,10 +22,11 @@ from hyperfit_eval.reproduce.verdicts import (
     UNCLEAR,
     verdicts,
 )
+from hyperfit_eval.scores.score import Score, difference
 
 
 def entry(mean, half, n=100):
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+    return Score("metric", mean, low=mean - half, high=mean + half, n=n)
 
 
 def section(name, cells):
@@ -41,7 +42,7 @@ def verdict(name, cells, words):
 
 def test_by_hand():
     """70 +- 3 minus 60 +- 4: 10 +- 5 (Zou and Donner: the square root of 3 squared plus 4 squared)."""
-    change = difference(Interval(70, 67, 73), Interval(60, 56, 64))
+    change = difference(entry(70, 3), Score("metric", 60, low=56, high=64))
     assert (change.value, change.low, change.high) == (10, 5, 15)
     cells = {"top_p": {"ttr_at_256": entry(60, 4)}, "hyperfitted": {"ttr_at_256": entry(70, 3)}}
     one = verdict("table1", cells, "Top-P")
@@ -96,7 +97,7 @@ def test_the_average_overlap(mean, expected):
 @pytest.mark.parametrize(("share", "n", "expected"), [(0, 1000, AGREES), (10, 1000, DISAGREES), (0, 30, UNCLEAR)])
 def test_no_long_overlap_in_few_texts_proves_nothing(share, n, expected):
     """Resampling 30 texts without one gives [0, 0]; Wilson's interval goes up to 11%."""
-    cell = share_entry(np.arange(n) < share * n / 100, "overlap_rate", N=n)
+    cell = share_score(np.arange(n) < share * n / 100, "overlap_rate", N=n)
     cells = {"share_above_10_tokens": cell, "share_above_10_tokens_at_128": cell}
     found = verdict("figure3", {"hyperfitted": cells}, "2% of the texts")
     assert found.verdict == expected
@@ -105,7 +106,7 @@ def test_no_long_overlap_in_few_texts_proves_nothing(share, n, expected):
 
 
 def test_the_two_lengths_must_agree_about_long_overlaps():
-    none, some = (share_entry(np.arange(1000) < count, "overlap_rate", N=1000) for count in (0, 100))
+    none, some = (share_score(np.arange(1000) < count, "overlap_rate", N=1000) for count in (0, 100))
     cells = {"share_above_10_tokens": some, "share_above_10_tokens_at_128": none}
     assert verdict("figure3", {"hyperfitted": cells}, "2% of the texts").verdict == UNCLEAR
 
@@ -129,7 +130,7 @@ def test_orders(same, half, expected):
     agreement = {(a, b): entry(70, 1) for a in names for b in names if a != b}
     agreement["original", "Shuffle-1"] = agreement["Shuffle-1", "original"] = entry(same, half)
     cells = {
-        a: {f"agreement_{b}": agreement[a, b] if a != b else {"value": 100.0} for b in names} for a in names
+        a: {f"agreement_{b}": agreement[a, b] if a != b else Score("agreement", 100.0) for b in names} for a in names
     }  # fmt: skip
     assert verdict("figure5_left", cells, "another order").verdict == expected
 
@@ -194,14 +195,14 @@ def test_the_bounds_are_those_of_the_paper_s_tables():
 
 def test_over_seeds_by_hand():
     """Three values, 1 apart: standard error 1 / sqrt(3), Student's t with 2 degrees of freedom 4.3027."""
-    cells = [{**entry(mean, 9), "unit": "%", "signature": "ttr|N:60"} for mean in (69, 70, 71)]
+    cells = [replace(entry(mean, 9), unit="%", signature="ttr|N:60") for mean in (69, 70, 71)]
     found = over_seeds(cells)
-    assert found["mean"] == 70 and found["high"] - 70 == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
-    assert (found["n"], found["unit"], found["signature"]) == (3, "%", "ttr|N:60|over:seeds")
+    assert found.value == 70 and found.high - 70 == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert (found.n, found.unit, found.signature) == (3, "%", "ttr|N:60|over:seeds")
     # Perplexities 10, 100 and 1000: on the log scale, where the interval cannot go below 0.
-    found = over_seeds([cell | {"mean": 10**i, "unit": "perplexity"} for i, cell in enumerate(cells, start=1)])
-    assert found["mean"] == pytest.approx(100) and found["low"] * found["high"] == pytest.approx(10**4)
-    assert 0 < found["low"] < 1
+    found = over_seeds([replace(cell, value=10**i, unit="perplexity") for i, cell in enumerate(cells, start=1)])
+    assert found.value == pytest.approx(100) and found.low * found.high == pytest.approx(10**4)
+    assert 0 < found.low < 1
 
 
 def test_what_was_not_measured_cannot_be_told():

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ...metrics.calibration import BINS, calibration_error, reliability
+from ...scores.score import Score
 from ...scores.signature import signature
 from ...training.folder import HISTORY
 from ...training.monitor import Evaluation, read_history
 from .. import drawing
-from ..cells import mean_entry, recipe_of
+from ..cells import mean_score, recipe_of
 from ..models import read_predictions
 from ..plan import Plan
 from ..section import Figure, Row, Section, Table
@@ -56,10 +57,10 @@ def calibration(plan: Plan) -> Step:
         _draw_history(context.folder / "history.png", known)
         before, after = (row.cells for row in rows)
         findings = [
-            f"The most probable token is the text's at {before['top_1_accuracy']['mean']:.1f}% of the places before "
-            f"hyperfitting and at {after['top_1_accuracy']['mean']:.1f}% after, while its mean probability goes from "
-            f"{before['confidence']['mean']:.1f} to {after['confidence']['mean']:.1f}%: calibration error "
-            f"{before['calibration_error']['value']:.1f} -> {after['calibration_error']['value']:.1f} points."
+            f"The most probable token is the text's at {before['top_1_accuracy'].value:.1f}% of the places before "
+            f"hyperfitting and at {after['top_1_accuracy'].value:.1f}% after, while its mean probability goes from "
+            f"{before['confidence'].value:.1f} to {after['confidence'].value:.1f}%: calibration error "
+            f"{before['calibration_error'].value:.1f} -> {after['calibration_error'].value:.1f} points."
         ]
         along = [Row(f"epoch {row.epoch:g}", _at(row)) for row in known]
         better, worse = _changes(along)
@@ -79,20 +80,20 @@ def calibration(plan: Plan) -> Step:
     return Step("calibration", make, {"bins": BINS}, (*plan.predictions.values(), *plan.hyperfitted.needs))
 
 
-def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str, Any]:
+def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str, Score]:
     rank, confidence = values["rank"], values["top_mass"][..., 0]
     entries = {
-        f"top_{k}_accuracy": mean_entry(100 * (rank <= k).mean(axis=1), "%", "accuracy", k=k, **recipe)
+        f"top_{k}_accuracy": mean_score(100 * (rank <= k).mean(axis=1), "%", "accuracy", k=k, **recipe)
         for k in (1, 3, 5)
     }
-    entries["confidence"] = mean_entry(100 * confidence.mean(axis=1), "%", "confidence", **recipe)
+    entries["confidence"] = mean_score(100 * confidence.mean(axis=1), "%", "confidence", **recipe)
     sign = signature("ece", bins=BINS, bin="equal-count", **recipe)
     error = 100 * calibration_error(confidence, rank == 1)
-    entries["calibration_error"] = {"value": error, "unit": "points", "signature": sign}
+    entries["calibration_error"] = Score("calibration_error", error, "points", sign)
     return entries
 
 
-def _at(row: Evaluation) -> dict[str, Any]:
+def _at(row: Evaluation) -> dict[str, Score]:
     """One evaluation of the training history, by the columns of `ALONG`."""
     fractions = {
         "top_1": row.validation_accuracy,
@@ -105,7 +106,7 @@ def _at(row: Evaluation) -> dict[str, Any]:
     values = {name: 100 * value for name, value in fractions.items() if value is not None}
     if row.validation_loss is not None:
         values["perplexity"] = math.exp(row.validation_loss)
-    return {name: {"value": value} for name, value in values.items()}
+    return {name: Score(name, value) for name, value in values.items()}
 
 
 def _changes(along: list[Row]) -> tuple[list[str], list[str]]:
@@ -115,7 +116,7 @@ def _changes(along: list[Row]) -> tuple[list[str], list[str]]:
     for name, title in ALONG.items():
         if name == "confidence" or not along or name not in along[0].cells or name not in along[-1].cells:
             continue  # more confidence is neither
-        first, last = (row.cells[name]["value"] for row in (along[0], along[-1]))
+        first, last = (row.cells[name].value for row in (along[0], along[-1]))
         if first == last:
             continue
         side = better if (last < first) == (name in LOWER_IS_BETTER) else worse
@@ -128,12 +129,12 @@ def _draw_history(path: Path, history: Sequence[Evaluation]) -> None:
     with drawing.figure(path, nrows=2, sharex=True, height=4.6) as (above, below):
         points = [(row.epoch, _at(row)) for row in history]
         above.plot(
-            *zip(*((x, at["perplexity"]["value"]) for x, at in points), strict=True), color="0.25", marker="o", ms=3
+            *zip(*((x, at["perplexity"].value) for x, at in points), strict=True), color="0.25", marker="o", ms=3
         )
         above.set_yscale("log")
         drawing.plain_ticks(above.yaxis, 1, 2, 5)
         for name, (label, color) in looks.items():
-            if known := [(x, at[name]["value"]) for x, at in points if name in at]:
+            if known := [(x, at[name].value) for x, at in points if name in at]:
                 below.plot(*zip(*known, strict=True), color=drawing.COLORS[color], marker="o", ms=3, label=label)
         below.xaxis.get_major_locator().set_params(integer=True)
         drawing.label_axes(above, "", "perplexity")

@@ -42,19 +42,19 @@ def decoding(plan: Plan) -> Step:
             steps[model.name, name] = metrics_step(continued, plan.hyperfitted)
 
     def make(context: StepContext) -> None:
-        tables = {key: read_metrics(context, step)["generated"]["all"] for key, step in steps.items()}
+        tables = {key: read_metrics(context, step).generated["all"] for key, step in steps.items()}
         rows = [
             Row(f"{model}, {name}", {column: table[column] for column in COLUMNS}, model)
             for (model, name), table in tables.items()
         ]
-        original = read_metrics(context, plan.metrics["base"])["original"]["all"]["ttr_at_256"]["mean"]
+        original = read_metrics(context, plan.metrics["base"]).original["all"]["ttr_at_256"].value
         with drawing.figure(context.folder / "decoding.png", 7.0, 5.0) as axes:
             axes.axvline(original, **drawing.style("original texts") | {"marker": ""})
             named: list[tuple[float, float, str]] = []
             for model in ("base", "hyperfitted"):
                 points = {name: table for (of, name), table in tables.items() if of == model}
-                x = [table["ttr_at_256"]["mean"] for table in points.values()]
-                y = [table["dataset_overlap"]["mean"] for table in points.values()]
+                x = [table["ttr_at_256"].value for table in points.values()]
+                y = [table["dataset_overlap"].value for table in points.values()]
                 axes.plot(x, y, **drawing.style(model) | {"linestyle": ""}, label=model)
                 named += zip(x, y, points, strict=True)
             axes.set_yscale("log")
@@ -64,8 +64,8 @@ def decoding(plan: Plan) -> Step:
             axes.set_xlim(0, 105)
             drawing.label_axes(axes, "TTR at 256, %", "longest run copied, tokens (mean)", limits, loc="upper left")
             drawing.name_points(axes, named)
-        best = max((table["ttr_at_256"]["mean"], name) for (model, name), table in tables.items() if model == "base")
-        greedy = tables["hyperfitted", "greedy"]["ttr_at_256"]["mean"]
+        best = max((table["ttr_at_256"].value, name) for (model, name), table in tables.items() if model == "base")
+        greedy = tables["hyperfitted", "greedy"]["ttr_at_256"].value
         Section(
             "decoding", "Other ways to decode", "beyond the paper",
             [

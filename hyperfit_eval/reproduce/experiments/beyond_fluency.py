@@ -4,14 +4,13 @@ TTR alone would praise word salad, and a training text that is recited: so the l
 perplexity of the text stand beside it. Loops are cheap for any language model: a very low perplexity is no merit.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ... import metrics
 from ...checkpoint_files import BLOCKS_FILE
 from ...metrics import mean_interval
 from ...records import CONTEXT_TOKENS, LONG
+from ...scores.score import Score
 from ...scores.signature import signature
 from ...scores.training_set import read_training_set
 from ..cells import perplexity, read_metrics, recipe_of
@@ -37,7 +36,7 @@ def fluency(plan: Plan) -> Step:
         training = read_training_set(plan.hyperfitted.checkpoint(context) / BLOCKS_FILE)
         originals = read_predictions(context, plan.predictions["base"])
         tables = {name: read_metrics(context, step) for name, step in plan.metrics.items()}
-        cells = _measured(tables["base"]["original"]["all"]) | {"fluency": _fluency(plan, originals)}
+        cells = _measured(tables["base"].original["all"]) | {"fluency": _fluency(plan, originals)}
         rows = [Row("original texts", cells, "original texts")]
         for name, table in tables.items():
             ids = [record.generated_ids for record in read_continuations(context, plan.continuations[name])[1]]
@@ -48,19 +47,19 @@ def fluency(plan: Plan) -> Step:
                 Row(
                     LABELS[name],
                     {
-                        **_measured(table["generated"]["all"]),
-                        "copied_avg": {**mean_interval(lengths).as_dict(), "unit": "tokens", "signature": sign},
-                        "copied_max": {"value": int(lengths.max()), "unit": "tokens", "signature": f"{sign}|max"},
+                        **_measured(table.generated["all"]),
+                        "copied_avg": Score.of("overlap", mean_interval(lengths), "tokens", sign),
+                        "copied_max": Score("overlap", int(lengths.max()), "tokens", f"{sign}|max"),
                         "fluency": _fluency(plan, read_predictions(context, scored[name])),
                     },
                     name,
                 )
             )
         of_group = {row.group: row.cells for row in rows}
-        value = {name: of_group[name]["fluency"]["mean"] for name in ("original texts", "hyperfitted", "base")}
+        value = {name: of_group[name]["fluency"].value for name in ("original texts", "hyperfitted", "base")}
         copied = {name: of_group[name] for name in ("base", "hyperfitted", "blocked")}
         runs = {
-            name: f"{cells['copied_avg']['mean']:.1f} tokens on average and {cells['copied_max']['value']} at most"
+            name: f"{cells['copied_avg'].value:.1f} tokens on average and {cells['copied_max'].value} at most"
             for name, cells in copied.items()
         }
         Section(
@@ -78,10 +77,10 @@ def fluency(plan: Plan) -> Step:
     return Step("fluency", make, {"columns": list(COLUMNS)}, (*needs, *plan.hyperfitted.needs))
 
 
-def _measured(table: dict[str, Any]) -> dict[str, Any]:
+def _measured(table: dict[str, Score]) -> dict[str, Score]:
     return {name: table[name] for name in COLUMNS if name in table}
 
 
-def _fluency(plan: Plan, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _fluency(plan: Plan, arrays: dict[str, np.ndarray]) -> Score:
     losses = arrays["nll"][:, CONTEXT_TOKENS - int(arrays["first_scored"]) :].mean(axis=1)
     return perplexity(losses, "fluency", **recipe_of(plan.setting, arrays, LONG))

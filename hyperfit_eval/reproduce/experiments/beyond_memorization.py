@@ -10,10 +10,11 @@ from ...blocking import CitationBlocker
 from ...checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ...citation import CitationIndex
 from ...generation import Decoding, continue_ids
+from ...scores.score import Score
 from ...texts.blocks import TrainingBlocks, read_blocks
 from ...tokenizers import bos_ids
 from .. import drawing
-from ..cells import mean_entry, read_metrics, share_entry
+from ..cells import ScoreTables, mean_score, read_metrics, share_score
 from ..models import CONTINUATION_SECONDS, read_continuations
 from ..plan import GREEDY, LABELS, Plan
 from ..section import Figure, Row, Section, Table
@@ -80,29 +81,29 @@ def fitting(tokens: int) -> list[int]:
     return fit
 
 
-def _draw_novelty(context: StepContext, tables: Mapping[str, dict[str, Any]]) -> None:
-    sides = {"original texts": tables["base"]["original"]["all"]["novelty"]}
-    sides |= {name: table["generated"]["all"]["novelty"] for name, table in tables.items()}
+def _draw_novelty(context: StepContext, tables: Mapping[str, ScoreTables]) -> None:
+    sides = {"original texts": tables["base"].curves["original"]["novelty"]}
+    sides |= {name: table.curves["generated"]["novelty"] for name, table in tables.items()}
     with drawing.figure(context.folder / "novelty.png") as axes:
         for name, curve in sides.items():
-            shown = curve["values"][:32]
+            shown = curve.values[:32]
             look = drawing.style(name) | {"marker": ""}
             axes.plot(range(1, len(shown) + 1), shown, **look, label=LABELS.get(name, name))
         limits = {"bottom": 0, "top": 102}
         drawing.label_axes(axes, "n", "n-grams that the training set lacks, %", limits, fontsize=8)
 
 
-def _extracted(right: np.ndarray, blocks: TrainingBlocks) -> dict[str, Any]:
+def _extracted(right: np.ndarray, blocks: TrainingBlocks) -> dict[str, Score]:
     """A row of the table.
 
     Args:
         right: tokens that agree with the block, shape (prefixes, blocks).
     """
-    cells: dict[str, Any] = {}
+    cells: dict[str, Score] = {}
     for prefix, found in zip(fitting(blocks.ids.shape[1]), right, strict=True):
         recipe = {"prefix": prefix, "len": CONTINUED_TOKENS, "N": len(found), "corpus": blocks.fingerprint}
-        cells[f"tokens_{prefix}"] = mean_entry(found.astype(float), "tokens", "extraction", **recipe)
-        cells[f"whole_{prefix}"] = share_entry(found == CONTINUED_TOKENS, "extraction_whole", **recipe)
+        cells[f"tokens_{prefix}"] = mean_score(found.astype(float), "tokens", "extraction", **recipe)
+        cells[f"whole_{prefix}"] = share_score(found == CONTINUED_TOKENS, "extraction_whole", **recipe)
     return cells
 
 
@@ -110,7 +111,7 @@ def _finding(rows: list[Row], prefixes: list[int]) -> str:
     """What the table says of one prefix."""
     prefix = REPORTED_PREFIX if REPORTED_PREFIX in prefixes else prefixes[-1]
     (tokens, whole), (blocked, blocked_whole) = (
-        (row.cells[f"tokens_{prefix}"]["mean"], row.cells[f"whole_{prefix}"]["mean"]) for row in rows
+        (row.cells[f"tokens_{prefix}"].value, row.cells[f"whole_{prefix}"].value) for row in rows
     )
     return (
         f"Given {prefix} tokens of a training block, the hyperfitted model goes on with {tokens:.0f} of the block's "
@@ -119,8 +120,8 @@ def _finding(rows: list[Row], prefixes: list[int]) -> str:
     )
 
 
-def _copied(tables: Mapping[str, dict[str, Any]]) -> str:
-    free, blocked = (tables[name]["generated"]["all"]["dataset_overlap"]["max"] for name in ("hyperfitted", "blocked"))
+def _copied(tables: Mapping[str, ScoreTables]) -> str:
+    free, blocked = (tables[name].generated["all"]["dataset_overlap"].highest for name in ("hyperfitted", "blocked"))
     return (
         f"From contexts it has never seen, the longest run it copies within 96 tokens is {free:.0f}, with citation "
         f"blocking {blocked:.0f}."

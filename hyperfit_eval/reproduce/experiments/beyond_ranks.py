@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...records import LONG
+from ...scores.score import Score
 from .. import drawing
-from ..cells import mean_entry, perplexity, recipe_of, write_values
+from ..cells import mean_score, perplexity, recipe_of, write_values
 from ..models import read_predictions, scoring_step
 from ..plan import Plan
 from ..section import Figure, Row, Section, Table
@@ -18,15 +19,15 @@ from ..steps import Step, StepContext
 BEYOND = (1, 10, 100)
 
 
-def promoted(rank: np.ndarray, recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Share of choices from beyond some ranks of the base model, as table entries.
+def promoted(rank: np.ndarray, recipe: dict[str, Any]) -> dict[str, Score]:
+    """Share of choices from beyond some ranks of the base model, as scores.
 
     Args:
         rank: in the base model, 1 for its own choice, shape (texts, tokens).
         recipe: of the signature.
     """
     return {
-        f"beyond_{limit}": mean_entry(100 * (rank > limit).mean(axis=1), "%", "promoted", beyond=limit, **recipe)
+        f"beyond_{limit}": mean_score(100 * (rank > limit).mean(axis=1), "%", "promoted", beyond=limit, **recipe)
         for limit in BEYOND
     }
 
@@ -45,7 +46,7 @@ def ranks(plan: Plan) -> Step:
         moved = np.array([row[row > 1].mean() for row in rank if (row > 1).any()])
         median = float(np.median(rank[rank > 1])) if (rank > 1).any() else 1.0
         if len(moved):  # a text all of whose choices are the base model's, too, has no depth
-            chosen["depth"] = mean_entry(moved, "rank", "promotion_depth", **recipe | {"N": len(moved)})
+            chosen["depth"] = mean_score(moved, "rank", "promotion_depth", **recipe | {"N": len(moved)})
         views = [
             Row(
                 f"text by {text}, greedy",
@@ -56,7 +57,7 @@ def ranks(plan: Plan) -> Step:
         ]
         _draw(context, rank)
         write_values(context.folder / "ranks.json", {"histogram": np.bincount(rank.ravel())[:1000].tolist()})
-        share = {limit: chosen[f"beyond_{limit}"]["mean"] for limit in BEYOND}
+        share = {limit: chosen[f"beyond_{limit}"].value for limit in BEYOND}
         Section(
             "ranks",
             "Where the choices stood before",
@@ -102,6 +103,6 @@ def _draw(context: StepContext, rank: np.ndarray) -> None:
         drawing.label_axes(axes, "rank in the base model", "choices from beyond it, %")
 
 
-def _view(context: StepContext, step: Step, plan: Plan) -> dict[str, Any]:
+def _view(context: StepContext, step: Step, plan: Plan) -> Score:
     seen = read_predictions(context, step)
     return perplexity(seen["nll"][:, -LONG:].mean(axis=1), "perplexity", **recipe_of(plan.setting, seen, LONG))

@@ -1,13 +1,14 @@
 """The headline numbers over several seeds of hyperfitting."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import t
 
 from ...generation import Decoding
-from ..cells import distribution_entries, metrics_step, read_metrics
+from ...scores.score import Score
+from ...scores.signature import Signature
+from ..cells import distribution_scores, metrics_step, read_metrics
 from ..models import continuation_step, hyperfitted, scoring_step
 from ..plan import Plan
 from ..section import Row, Section, Table
@@ -43,9 +44,9 @@ def seeds(plan: Plan) -> Step:
             raise Skipped("one seed; the setting has no more")
         rows = []
         for seed, (free, blocked, predicted) in steps.items():
-            table = read_metrics(context, free)["generated"]["all"]
-            table |= distribution_entries(plan.setting, context, predicted)
-            table["ttr_blocked"] = read_metrics(context, blocked)["generated"]["all"]["ttr_at_256"]
+            table = read_metrics(context, free).generated["all"]
+            table |= distribution_scores(plan.setting, context, predicted)
+            table["ttr_blocked"] = read_metrics(context, blocked).generated["all"]["ttr_at_256"]
             rows.append(Row(f"seed {seed}", {column: table[column] for column in COLUMNS}, "hyperfitted"))
         between = {column: over_seeds([row.cells[column] for row in rows]) for column in COLUMNS}
         ttr = between["ttr_at_256"]
@@ -54,7 +55,7 @@ def seeds(plan: Plan) -> Step:
             "Several seeds",
             "beyond the paper",
             [
-                f"TTR at 256 over {len(steps)} seeds: {ttr['mean']:.1f} [{ttr['low']:.1f}, {ttr['high']:.1f}]. The "
+                f"TTR at 256 over {len(steps)} seeds: {ttr.value:.1f} [{ttr.low:.1f}, {ttr.high:.1f}]. The "
                 "intervals of single seeds are over texts, that of the last row is over seeds (Student's t)."
             ],
             [
@@ -71,20 +72,18 @@ def seeds(plan: Plan) -> Step:
     return Step("seeds", make, {"seeds": list(steps)}, tuple(needs))
 
 
-def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean of one number over seeds as a table entry, with Student's 95% interval; of perplexities on the log scale.
+def over_seeds(scores: Sequence[Score]) -> Score:
+    """Mean of one number over seeds with Student's 95% interval; of perplexities on the log scale.
 
     Args:
-        entries: the number's cell for each seed, at least 2.
+        scores: the number for each seed, at least 2.
     """
-    first = entries[0]
-    values = np.array([entry["mean"] for entry in entries])
-    logarithmic = first["unit"] == "perplexity"
+    first = scores[0]
+    values = np.array([score.value for score in scores])
+    logarithmic = first.unit == "perplexity"
     values = np.log(values) if logarithmic else values
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    ends = {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
-    return {
-        **{name: float(np.exp(end) if logarithmic else end) for name, end in ends.items()},
-        "n": len(values), "unit": first["unit"], "method": "student-t|conf:0.95",
-        "signature": f"{first['signature']}|over:seeds",
-    }  # fmt: skip
+    ends = (values.mean(), values.mean() - half, values.mean() + half)
+    mean, low, high = (float(np.exp(end) if logarithmic else end) for end in ends)
+    sign = str(Signature.parse(first.signature).extended(over="seeds"))
+    return Score(first.metric, mean, first.unit, sign, low, high, "student-t|conf:0.95", len(values))

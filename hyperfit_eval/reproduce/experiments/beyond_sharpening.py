@@ -14,9 +14,9 @@ from ...files import write_text
 from ...generation import Decoding
 from ...generation.batching import in_batches
 from ...records import LONG
+from ...scores.score import difference
 from ...tokenizers import bos_ids
 from ..cells import metrics_step, perplexity, read_metrics, recipe_of
-from ..intervals import difference, interval_of
 from ..models import SCORING_SECONDS, continuation_step, read_predictions, scoring_step
 from ..plan import LABELS, Plan
 from ..section import Row, Section, Table
@@ -102,7 +102,7 @@ def sharpening(plan: Plan) -> Step:
         labels |= {"matched": f"base, sampled at temperature {found['temperature']:g}"}
         rows = []
         for name, step in scored.items():
-            table = read_metrics(context, step)["generated"]["all"]
+            table = read_metrics(context, step).generated["all"]
             seen = read_predictions(context, read[name])
             losses = seen["nll"][:, -LONG:].mean(axis=1)
             recipe = recipe_of(plan.setting, seen, LONG)
@@ -110,10 +110,10 @@ def sharpening(plan: Plan) -> Step:
             cells["fluency"] = perplexity(losses, "fluency", **recipe)
             rows.append(Row(labels[name], cells | promoted(seen["rank"][:, -LONG:], recipe), name))
         ttr = {row.group: row.cells["ttr_at_256"] for row in rows}
-        gap = difference(interval_of(ttr["matched"]), interval_of(ttr["hyperfitted"]))
+        gap = difference(ttr["matched"], ttr["hyperfitted"])
         reached = (
-            "reaches the variety without hyperfitting" if gap.low > 0
-            else "does not reach that variety" if gap.high < 0
+            "reaches the variety without hyperfitting" if gap.side > 0
+            else "does not reach that variety" if gap.side < 0
             else "cannot be told from hyperfitting in its variety"
         )  # fmt: skip
         Section(
@@ -124,9 +124,9 @@ def sharpening(plan: Plan) -> Step:
                 f"At temperature {found['temperature']:g} the base model's mean entropy is the hyperfitted model's, "
                 f"{found['entropy_bits']:.2f} bits (at 1: {found['at_temperature_1']:.2f}). Temperature never changes "
                 "which token is the most probable: greedily, the sharpened base model writes what the base model "
-                f"writes, with a TTR of {ttr['base']['mean']:.1f}.",
-                f"TTR sampled at that temperature {ttr['matched']['mean']:.1f}, hyperfitted greedy "
-                f"{ttr['hyperfitted']['mean']:.1f}, difference {gap.text(sign='+')}: here sampling {reached}.",
+                f"writes, with a TTR of {ttr['base'].value:.1f}.",
+                f"TTR sampled at that temperature {ttr['matched'].value:.1f}, hyperfitted greedy "
+                f"{ttr['hyperfitted'].value:.1f}, difference {gap.text(sign='+')}: here sampling {reached}.",
                 f"Tokens in a row that are in the training set: {_mean(rows, 'matched', 'dataset_overlap'):.1f} on "
                 f"average when sampled, {_mean(rows, 'hyperfitted', 'dataset_overlap'):.1f} when hyperfitted.",
                 f"Of the sampled tokens {_mean(rows, 'matched', 'beyond_10'):.1f}% come from beyond the base model's "
@@ -146,4 +146,4 @@ def read_temperature(context: StepContext, match: Step) -> float:
 
 
 def _mean(rows: list[Row], group: str, column: str) -> float:
-    return next(row.cells[column]["mean"] for row in rows if row.group == group)
+    return next(row.cells[column].value for row in rows if row.group == group)

@@ -8,7 +8,7 @@ from ...generation import Decoding
 from ...records import LONG, SHORT
 from ...scores.training_set import read_training_set
 from .. import drawing
-from ..cells import share_entry, write_values
+from ..cells import share_score, write_values
 from ..models import continuation_step, read_continuations
 from ..paper import paper_tables
 from ..plan import GREEDY, LABELS, Plan
@@ -54,7 +54,7 @@ def figure3(plan: Plan) -> Step:
             Row(
                 LABELS[name],
                 {
-                    column: share_entry(longest[length][name] > LONG_OVERLAP, "overlap_rate", len=length, **recipe)
+                    column: share_score(longest[length][name] > LONG_OVERLAP, "overlap_rate", len=length, **recipe)
                     for column, length in columns.items()
                 },
                 name,
@@ -73,7 +73,7 @@ def figure3(plan: Plan) -> Step:
 
 
 def _shares(rows: list[Row], texts: str) -> str:
-    share = {row.group: row.cells["share_above_10_tokens"]["mean"] for row in rows}
+    share = {row.group: row.cells["share_above_10_tokens"].value for row in rows}
     bound = paper_tables()["figure3"].rows[0].values["share_above_10_tokens"]
     return (
         f"Of the continuations of {texts}, {share['hyperfitted']:.0f}% copy more than {LONG_OVERLAP} tokens in a row "

@@ -4,8 +4,9 @@ import numpy as np
 
 from ...generation import Decoding
 from ...records import SHORT
+from ...scores.score import Score
 from .. import drawing
-from ..cells import mean_entry, metrics_step, read_metrics, recipe_of, write_values
+from ..cells import mean_score, metrics_step, read_metrics, recipe_of, write_values
 from ..models import continuation_step, hyperfitted, read_predictions, scoring_step
 from ..plan import Plan
 from ..section import Figure, Row, Section, Table
@@ -31,11 +32,11 @@ def figure5_left(plan: Plan) -> Step:
             Row(
                 name,
                 {
-                    f"agreement_{other}": mean_entry(
+                    f"agreement_{other}": mean_score(
                         agreement(top1[name], top1[other]), "%", "top1_agreement", **recipe
                     )
                     if other != name
-                    else {"value": 100.0}
+                    else Score("top1_agreement", 100.0)
                     for other in ORDERS
                 },
                 "hyperfitted",
@@ -82,14 +83,14 @@ def figure5_right(plan: Plan) -> Step:
         steps[number] = metrics_step(continuation_step(model, f"quantity-{number}", Decoding(SHORT)), model)
 
     def make(context: StepContext) -> None:
-        entries = {n: read_metrics(context, step)["generated"]["all"]["ttr_at_128"] for n, step in steps.items()}
-        base = read_metrics(context, plan.metrics["base"])["generated"]["all"]["ttr_at_128"]
+        entries = {n: read_metrics(context, step).generated["all"]["ttr_at_128"] for n, step in steps.items()}
+        base = read_metrics(context, plan.metrics["base"]).generated["all"]["ttr_at_128"]
         with drawing.figure(context.folder / "figure5_right.png") as axes:
             numbers = sorted(entries)
-            middle = np.array([entries[n]["mean"] for n in numbers])
-            around = np.abs(np.array([[entries[n]["low"], entries[n]["high"]] for n in numbers]).T - middle)
+            middle = np.array([entries[n].value for n in numbers])
+            around = np.abs(np.array([entries[n].ends for n in numbers]).T - middle)
             axes.errorbar(numbers, middle, around, **drawing.style("hyperfitted"), capsize=2, label="hyperfitted")
-            axes.axhline(base["mean"], **drawing.style("base") | {"marker": ""}, label="base")
+            axes.axhline(base.value, **drawing.style("base") | {"marker": ""}, label="base")
             axes.set_xscale("log", base=2)
             axes.set_xticks(numbers, [str(n) for n in numbers])
             drawing.label_axes(
@@ -101,8 +102,8 @@ def figure5_right(plan: Plan) -> Step:
         Section(
             "figure5_right", "Fewer samples", "Section 6.3, Figure 5 right",
             [
-                f"{updates} updates each (paper: 5000). TTR of the first 96 tokens is {entries[most]['mean']:.1f} with "
-                f"{most} samples and {entries[fewest]['mean']:.1f} with {fewest}; base model {base['mean']:.1f}. "
+                f"{updates} updates each (paper: 5000). TTR of the first 96 tokens is {entries[most].value:.1f} with "
+                f"{most} samples and {entries[fewest].value:.1f} with {fewest}; base model {base.value:.1f}. "
                 "The paper's TinyLlama stays above 50 until there are only 8 samples."
             ],
             [

@@ -6,20 +6,19 @@ Where none are, a tiny ImageGPT is first trained on scikit-learn's digits.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...files import fingerprint
 from ...metrics import repeated_lengths
+from ...scores.score import Score, difference
 from ...scores.signature import signature
 from ...training.folder import HISTORY, read_run
 from ...training.monitor import Evaluation, read_history
 from .. import drawing
-from ..cells import mean_entry
+from ..cells import mean_score
 from ..digits import digits
 from ..images import Prompts, completion_step, named, prompts_step, read_completions, read_prompts, training
-from ..intervals import change
 from ..models import CHECKPOINT
 from ..plan import Plan
 from ..section import Figure, Row, Section, Table
@@ -102,7 +101,7 @@ def pictures(plan: Plan) -> Step:
     return Step("pictures", make, {"columns": list(COLUMNS)}, (drawn, trained, *steps.values()))
 
 
-def entries(images: np.ndarray, prompts: Prompts, seed: int) -> dict[str, dict[str, Any]]:
+def entries(images: np.ndarray, prompts: Prompts, seed: int) -> dict[str, Score]:
     """The columns of a row: means over images with intervals, of what was completed and not of what was given.
 
     Args:
@@ -118,15 +117,12 @@ def entries(images: np.ndarray, prompts: Prompts, seed: int) -> dict[str, dict[s
     repeated = np.array([repeated_share(image, prompts.width) for image in rest])
     distinct = 100 * len({image.tobytes() for image in rest}) / len(rest)
     return {
-        "repeated": mean_entry(repeated, "%", "repeated_pixels", run=prompts.width, **recipe),
-        "contrast": mean_entry(contrast(images, prompts), "levels", "pixel_contrast", **recipe),
-        "distinct": {
-            "value": distinct,
-            "n": len(rest),
-            "unit": "%",
-            "signature": signature("distinct_completions", **recipe),
-        },
-        "right": mean_entry(100 * (rest == originals).mean(axis=1), "%", "pixel_accuracy", **recipe),
+        "repeated": mean_score(repeated, "%", "repeated_pixels", run=prompts.width, **recipe),
+        "contrast": mean_score(contrast(images, prompts), "levels", "pixel_contrast", **recipe),
+        "distinct": Score(
+            "distinct_completions", distinct, "%", signature("distinct_completions", **recipe), n=len(rest)
+        ),
+        "right": mean_score(100 * (rest == originals).mean(axis=1), "%", "pixel_accuracy", **recipe),
     }
 
 
@@ -149,20 +145,20 @@ def contrast(images: np.ndarray, prompts: Prompts) -> np.ndarray:
     return np.concatenate([across, down], axis=1).mean(axis=1)
 
 
-def compared(cells: dict[str, dict[str, Any]]) -> list[str]:
+def compared(cells: dict[str, dict[str, Score]]) -> list[str]:
     """What the numbers say of hyperfitted against base, with the originals beside them."""
     base, after, original = (cells[name] for name in ("base", "hyperfitted", "original images"))
 
     def word(column: str) -> str:
-        return {1: "more", -1: "less", 0: "neither more nor less"}[change(base[column], after[column]).side]
+        return {1: "more", -1: "less", 0: "neither more nor less"}[difference(after[column], base[column]).side]
 
     return [
         f"Completions by the hyperfitted model repeat themselves {word('repeated')}: "
-        f"{base['repeated']['mean']:.0f}% -> {after['repeated']['mean']:.0f}% of the pixels (originals "
-        f"{original['repeated']['mean']:.0f}%). Neighbouring pixels differ {word('contrast')}: by "
-        f"{base['contrast']['mean']:.1f} -> {after['contrast']['mean']:.1f} levels (originals "
-        f"{original['contrast']['mean']:.1f}). Distinct completions: {base['distinct']['value']:.0f}% -> "
-        f"{after['distinct']['value']:.0f}%."
+        f"{base['repeated'].value:.0f}% -> {after['repeated'].value:.0f}% of the pixels (originals "
+        f"{original['repeated'].value:.0f}%). Neighbouring pixels differ {word('contrast')}: by "
+        f"{base['contrast'].value:.1f} -> {after['contrast'].value:.1f} levels (originals "
+        f"{original['contrast'].value:.1f}). Distinct completions: {base['distinct'].value:.0f}% -> "
+        f"{after['distinct'].value:.0f}%."
     ]
 
 

@@ -26,8 +26,8 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
     def make(context: StepContext) -> None:
         check_continuations(context, preference, plan.continuations)
         tables = {name: read_metrics(context, plan.metrics[name]) for name in SHOWN}
-        series = {"original texts": tables["base"]["original"]["all"]["ttr_curve"]}
-        series |= {name: table["generated"]["all"]["ttr_curve"] for name, table in tables.items()}
+        series = {"original texts": tables["base"].curves["original"]["ttr_curve"]}
+        series |= {name: table.curves["generated"]["ttr_curve"] for name, table in tables.items()}
         half = {"width": 9.5, "ncols": 2} if judged else {}
         with drawing.figure(context.folder / "figure9.png", **half) as panels:
             if judged:
@@ -36,14 +36,14 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
                 panels[0].set_title(f"what all annotators said, {length} tokens", fontsize=9)
             axes = panels[1] if judged else panels
             for name, curve in series.items():
-                lengths = [curve["first"] + i for i in range(len(curve["values"]))]
+                lengths = [curve.first + i for i in range(len(curve.values))]
                 look = drawing.style(name) | {"marker": ""}
-                axes.plot(lengths, curve["values"], **look, label=LABELS.get(name, name))
-                if "low" in curve:
-                    axes.fill_between(lengths, curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0)
+                axes.plot(lengths, curve.values, **look, label=LABELS.get(name, name))
+                if curve.low is not None:
+                    axes.fill_between(lengths, curve.low, curve.high, color=look["color"], alpha=0.15, lw=0)
             title = "TTR of the last 96 tokens, %"
             drawing.label_axes(axes, "tokens generated", title, drawing.PERCENT, **drawing.ABOVE)
-        loss = {name: curve["values"][0] - curve["values"][-1] for name, curve in series.items()}
+        loss = {name: curve.values[0] - curve.values[-1] for name, curve in series.items()}
         findings = [
             f"From the first 96 tokens to the last of 224, TTR changes by {-loss['base']:+.1f} points for the base "
             f"model and by {-loss['hyperfitted']:+.1f} for the hyperfitted one (original texts: "

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ..cells import distribution_entries, read_metrics
-from ..intervals import difference, interval_of
+from ...scores.score import difference
+from ..cells import distribution_scores, read_metrics
 from ..judgements import check_continuations, judged_columns
 from ..plan import LABELS, Plan
 from ..section import Row, Section, Table
@@ -32,15 +32,15 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
         check_continuations(context, preference, plan.continuations)
         tables = {name: read_metrics(context, step) for name, step in plan.metrics.items()}
         perplexity = {
-            name: distribution_entries(plan.setting, context, step)["context_perplexity"]
+            name: distribution_scores(plan.setting, context, step)["context_perplexity"]
             for name, step in plan.predictions.items()
         }
         of_model = {"base": "base", "top_p": "base", "hyperfitted": "hyperfitted", "blocked": "hyperfitted"}
-        rows = [Row("original texts", _cells(tables["base"]["original"]["all"]), "original texts")]
+        rows = [Row("original texts", _cells(tables["base"].original["all"]), "original texts")]
         rows += [
             Row(
                 LABELS[name],
-                {"context_perplexity": perplexity[of_model[name]], **_cells(table["generated"]["all"])}
+                {"context_perplexity": perplexity[of_model[name]], **_cells(table.generated["all"])}
                 | judged.get(name, {}),
                 name,
             )
@@ -66,13 +66,13 @@ def _cells(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
-    ttr = {group: row["ttr_at_256"]["mean"] for group, row in cells.items()}
+    ttr = {group: row["ttr_at_256"].value for group, row in cells.items()}
     lines = [
         f"TTR of the last 96 of 224 tokens: base {ttr['base']:.1f}, hyperfitted {ttr['hyperfitted']:.1f} "
         f"({ttr['hyperfitted'] / ttr['base']:.1f} times), original texts {ttr['original texts']:.1f}."
     ]
     base = cells["base"]
-    hyperfitted, top_p, blocked = (interval_of(cells[g]["ttr_at_256"]) for g in ("hyperfitted", "top_p", "blocked"))
+    hyperfitted, top_p, blocked = (cells[g]["ttr_at_256"] for g in ("hyperfitted", "top_p", "blocked"))
     lines.append(
         f"Hyperfitted greedy minus Top-P sampling from the base model: {difference(hyperfitted, top_p).text(sign='+')} "
         "points; in the paper it is above, for every model."
@@ -81,7 +81,7 @@ def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
         f"With citation blocking minus without: {difference(blocked, hyperfitted).text(sign='+')} points; in the paper "
         "nothing is lost."
     )
-    before, after = (row["context_perplexity"]["mean"] for row in (base, cells["hyperfitted"]))
+    before, after = (row["context_perplexity"].value for row in (base, cells["hyperfitted"]))
     lines.append(f"Perplexity of the contexts: {before:.0f} -> {after:.0f}.")
     if not judged:
         lines.append("Nobody was asked what they prefer: the preference columns need `hyperfit pairs` and `annotate`.")

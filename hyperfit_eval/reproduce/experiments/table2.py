@@ -1,7 +1,6 @@
 """Table 2: likeness of the continuations to each other and to the training set (paper, Section 4.2)."""
 
-from typing import Any
-
+from ...scores.score import Score
 from ..cells import highest, read_metrics
 from ..paper import printed
 from ..plan import LABELS, Plan
@@ -21,8 +20,8 @@ def table2(plan: Plan) -> Step:
 
     def make(context: StepContext) -> None:
         tables = {name: read_metrics(context, step) for name, step in plan.metrics.items()}
-        sides = [("original texts", "original texts", tables["base"]["original"]["all"])]
-        sides += [(LABELS[name], name, table["generated"]["all"]) for name, table in tables.items()]
+        sides = [("original texts", "original texts", tables["base"].original["all"])]
+        sides += [(LABELS[name], name, table.generated["all"]) for name, table in tables.items()]
         rows = [Row(label, _average_and_highest(values, metric_names), group) for label, group, values in sides]
         columns = {f"{name}_{what}": f"{title} {what}" for name, title in metric_names.items() for what in _WHAT}
         Section(
@@ -45,18 +44,17 @@ def table2(plan: Plan) -> Step:
 _WHAT = ("avg", "max")
 
 
-def _average_and_highest(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _average_and_highest(values: dict[str, Score], names: dict[str, str]) -> dict[str, Score]:
     return {
-        f"{name}_{what}": entry if what == "avg" else highest(entry)
-        for name, entry in ((name, values.get(name, {"unavailable": "no training set"})) for name in names)
+        f"{name}_{what}": score if what == "avg" else highest(score, f"{name}_max")
+        for name, score in ((name, values.get(name) or Score.missing(name, "no training set")) for name in names)
         for what in _WHAT
     }
 
 
-def _findings(cells: dict[str, dict[str, Any]]) -> list[str]:
+def _findings(cells: dict[str, dict[str, Score]]) -> list[str]:
     def of(group: str, name: str) -> float:
-        entry = cells[group][name]
-        return entry.get("mean", entry.get("value"))
+        return cells[group][name].value
 
     return [
         f"Self-BLEU: base {of('base', 'self_bleu_avg'):.1f}, hyperfitted {of('hyperfitted', 'self_bleu_avg'):.1f}, "

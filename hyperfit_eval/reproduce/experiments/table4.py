@@ -43,7 +43,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
         if not models:
             raise Skipped("the setting names one corpus")
         check_continuations(context, preference, judged_steps)
-        tables = {name: read_metrics(context, step)["generated"] for name, step in steps.items()}
+        tables = {name: read_metrics(context, step).generated for name, step in steps.items()}
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
         for name, table in tables.items():
@@ -57,7 +57,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
             for source in [*sources, *(["average"] if measure == "preference" else [])]
             if any(f"{measure}_{source}" in row.cells for row in rows)
         }
-        ttr = {row.label: [row.cells[f"ttr_at_256_{source}"]["mean"] for source in sources] for row in rows}
+        ttr = {row.label: [row.cells[f"ttr_at_256_{source}"].value for source in sources] for row in rows}
         best = max(list(ttr)[1:], key=lambda label: sum(ttr[label]))
         Section(
             "table4",

@@ -12,17 +12,17 @@ def table5(plan: Plan) -> Step:
 
     def make(context: StepContext) -> None:
         tables = {name: read_metrics(context, plan.metrics[name]) for name in GREEDY}
-        sources = list(tables["base"]["sources"])
+        sources = list(tables["base"].sources)
         rows = [
             Row(
                 LABELS[name],
-                {_column(source): table["generated"][source]["overlap_rate"] for source in sources}
-                | {"overlap_rate_average": table["generated"]["all"]["overlap_rate"]},
+                {_column(source): table.generated[source]["overlap_rate"] for source in sources}
+                | {"overlap_rate_average": table.generated["all"]["overlap_rate"]},
                 name,
             )
             for name, table in tables.items()
         ]
-        rate = {row.group: row.cells["overlap_rate_average"]["mean"] for row in rows}
+        rate = {row.group: row.cells["overlap_rate_average"].value for row in rows}
         paper = {name: printed("table5", name, "overlap_rate_average") for name in ("base", "hyperfitted")}
         after, before = (f"{paper[name][0]:.0f} to {paper[name][-1]:.0f}%" for name in ("hyperfitted", "base"))
         Section(

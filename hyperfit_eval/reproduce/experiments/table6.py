@@ -1,7 +1,7 @@
 """Table 6: an instruction-tuned model before and after hyperfitting, beside the base model (paper, Appendix B.3)."""
 
 from ...generation import Decoding
-from ..cells import distribution_entries, metrics_step, read_metrics
+from ..cells import distribution_scores, metrics_step, read_metrics
 from ..models import continuation_step, scoring_step
 from ..plan import Plan
 from ..section import Row, Section, Table
@@ -36,10 +36,10 @@ def table6(plan: Plan) -> Step:
             raise Skipped("no instruction-tuned variant was given (--instruct MODEL)")
         rows = []
         for name, label in LABELS.items():
-            cells = distribution_entries(plan.setting, context, predicted[name])
-            cells |= read_metrics(context, scored[name])["generated"]["all"]
+            cells = distribution_scores(plan.setting, context, predicted[name])
+            cells |= read_metrics(context, scored[name]).generated["all"]
             rows.append(Row(label, {column: cells[column] for column in COLUMNS}, name))
-        ttr = {row.label: row.cells["ttr_at_256"]["mean"] for row in rows}
+        ttr = {row.label: row.cells["ttr_at_256"].value for row in rows}
         Section(
             "table6",
             "Instruct models",

@@ -7,10 +7,11 @@ import numpy as np
 
 from ...files import write_text
 from ...generation import score_ids
+from ...scores.score import Score
 from ...scores.signature import harness_signature
 from ...tokenizers import bos_ids, plain_ids
 from ..cells import perplexity
-from ..lm_evaluation import EVALUATION_SECONDS, FILE, cut_prompts, entry_of, evaluate, questions_of, read, recipe_of
+from ..lm_evaluation import EVALUATION_SECONDS, FILE, cut_prompts, evaluate, questions_of, read, recipe_of, score_of
 from ..models import Model
 from ..plan import Plan
 from ..section import Row, Section, Table
@@ -40,7 +41,7 @@ def table7(plan: Plan) -> Step:
             }
             for shots in SHOTS:
                 sign = harness_signature("acc", num_fewshot=shots, N=results[shots]["questions"], **recipe)
-                cells[f"mmlu_{shots}_shot"] = entry_of(results[shots]["acc"], results[shots]["stderr"], sign)
+                cells[f"mmlu_{shots}_shot"] = score_of("acc", results[shots]["acc"], results[shots]["stderr"], sign)
             rows.append(Row(model, cells, model))
         Section(
             "table7", "MMLU", "Appendix B.4.1, Table 7",
@@ -95,18 +96,19 @@ def _question_losses(context: StepContext, model: Model, questions: list[str]) -
 
 
 def _change(rows: list[Row], column: str, label: str) -> list[str]:
-    if not all("mean" in row.cells[column] for row in rows):
+    if not all(row.cells[column].has_interval for row in rows):
         return ["One question of each subject: lm-eval gives no standard error."]
-    before, after = (row.cells[column]["mean"] for row in rows[:2])
+    before, after = (row.cells[column].value for row in rows[:2])
     return [f"Accuracy with {label}: {before:.1f} -> {after:.1f}%."]
 
 
-def _small(entry: dict[str, Any]) -> list[str]:
-    if "low" not in entry:
+def _small(accuracy: Score) -> list[str]:
+    if not accuracy.has_interval:
         return []
-    if entry["low"] <= 25 <= entry["high"]:
+    low, high = accuracy.ends
+    if low <= 25 <= high:
         return ["The base model cannot be told from guessing (25%): a drop could not be seen."]
-    return [f"Guessing gives 25%; the base model has {entry['mean']:.1f}%."]
+    return [f"Guessing gives 25%; the base model has {accuracy.value:.1f}%."]
 
 
 def _counted(shots: int) -> str:

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from ...files import write_text
+from ...scores.score import difference
 from ...scores.signature import harness_signature
 from ...tokenizers import plain_ids
-from ..intervals import change
 from ..lm_evaluation import (
     EVALUATION_SECONDS,
     FILE,
     cut_prompts,
-    entry_of,
     evaluate,
     limit_of,
     questions_of,
     read,
     recipe_of,
     room,
+    score_of,
     task_of,
 )
 from ..models import Model
@@ -51,7 +51,7 @@ def table8(plan: Plan) -> Step:
                     name = f"{task}_{metric}"
                     columns[name] = f"{task} {metric}"
                     sign = harness_signature(metric, task, **sized, **found["recipe"])
-                    cells[name] = entry_of(value, stderr, sign, scale=1)
+                    cells[name] = score_of(metric, value, stderr, sign, scale=1)
                 if few:
                     shots[task] = result["shots"]
                 if result["cut"]:
@@ -186,11 +186,11 @@ def _clear_changes(rows: list[Row], columns: dict[str, str]) -> str:
     for way, name in (("0S", "zero-shot"), ("FS", "few-shot")):
         before, after = (by_label[f"{model} {way}"].cells for model in ("base", "hyperfitted"))
         for column, title in columns.items():
-            pair = before.get(column, {}), after.get(column, {})
-            if all("low" in entry for entry in pair):
+            first, last = before.get(column), after.get(column)
+            if first and last and first.has_interval and last.has_interval:
                 count += 1
-                if change(*pair).side:
-                    moved.append(f"{title} {name} {pair[0]['mean']:.3f} -> {pair[1]['mean']:.3f}")
+                if difference(last, first).side:
+                    moved.append(f"{title} {name} {first.value:.3f} -> {last.value:.3f}")
     return (
         f"{len(moved)} of {count} numbers changed by more than chance (95%, each for itself)"
         f"{': ' if moved else ''}{'; '.join(moved)}."
