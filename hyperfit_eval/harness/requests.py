@@ -129,7 +129,7 @@ def _continue_group(lm: LM, group: list[_Request]) -> list[dict[str, Any]]:
 
 
 def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> list[dict[str, Any]]:
-    from ..generation import Decoding, continue_passages, describe_blocker
+    from ..generation import Decoding, continue_texts
 
     options = asdict(settings)
     index_path, cap = options.pop("citation_index"), options.pop("max_overlap_tokens")
@@ -140,25 +140,18 @@ def _with_ids(lm: Any, passages: list[Passage], settings: ContinueSettings) -> l
         from ..citation import CitationIndex
 
         blocker = CitationBlocker(CitationIndex.load(index_path, tokenizer=lm.tokenizer), max_overlap_tokens=cap)
-    decoding = Decoding(LONG, **options)
     with bar(len(passages), "Continuing contexts", disable=lm.rank != 0) as shown:
-        records = continue_passages(
+        header, records = continue_texts(
             lm.model,
             lm.tokenizer,
             passages,
-            decoding,
+            Decoding(LONG, **options),
             prefix=_prefix(lm),
             blocker=blocker,
             batch_size=_batch_size(lm),
             progress=shown.update,
         )
-    common = {
-        "decoding": decoding.describe(),
-        "blocker": describe_blocker(blocker),
-        "bos": bool(_prefix(lm)) or not bos_ids(lm.tokenizer),
-        "seed": settings.seed,
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-    }
+    common = {name: getattr(header, name) for name in ("decoding", "blocker", "bos", "seed", "dtype")}
     return [{**asdict(record), **common} for record in records]
 
 

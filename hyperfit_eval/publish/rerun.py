@@ -1,9 +1,8 @@
 """Measure again what a card says, from nothing but the published folder."""
 
-import math
 import re
 import tempfile
-from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from ..checkpoints import DTYPES, CheckpointError, check_folder, load_tokenizer,
 from ..citation import CitationIndex
 from ..documents import Value
 from ..errors import HyperfitError
-from ..generation import Decoding, continue_passages, describe_blocker, score_ids
+from ..generation import Decoding, continue_texts, score_ids
 from ..harness.suite import Suite, run_suite
 from ..machine import default_device
-from ..metrics import mean_interval
-from ..records import CONTEXT_TOKENS, Continuation, Generation
+from ..records import Continuation
 from ..scores.measure import TrainingSet
+from ..scores.predictions import prediction_scores
 from ..scores.tables import score_records
 from ..terminal import bar
 from ..texts.contexts import Passage, demo_texts, select_texts
@@ -87,28 +86,22 @@ class Rerun:
         passages = _passages(settings["texts"], _count(settings["N"]))
         blocker, decoding, model = self._blocker(settings), decoding_of(settings), self._model(settings["dtype"])
         with bar(len(passages), evaluation.title) as shown:
-            records = continue_passages(
+            generation, records = continue_texts(
                 model,
                 self.tokenizer,
                 passages,
                 decoding,
+                name=str(self.folder),
+                texts=settings["texts"],
                 prefix=self._prefix(settings),
                 blocker=blocker,
                 batch_size=self.batch_size,
                 progress=shown.update,
             )
-        generation = Generation(
-            model=str(self.folder),
-            tokenizer=settings["tok_hash"],
-            decoding=decoding.describe(),
-            blocker=describe_blocker(blocker),
-            seed=decoding.seed,
-            dtype=settings["dtype"],
-            bos=settings.get("bos") != "no",
-            texts=settings["texts"],
-        )
+        # The card may name the tokenizer by the fingerprint of an earlier version.
+        generation = replace(generation, tokenizer=settings["tok_hash"])
         tables = Value(score_records(generation, records, training=self.training), "scores")
-        predictions = self._distributions(model, records, self._prefix(settings))
+        predictions = self._distributions(model, records, settings)
         return open_ended(tables, Value(predictions, "predictions"), settings)
 
     def _prefix(self, settings: dict[str, Any]) -> list[int]:
@@ -150,24 +143,18 @@ class Rerun:
         cap = int(rule["cap"]) if rule["cap"] else None
         return CitationBlocker(self.index, include_prompt=bool(rule["prompt"]), max_overlap_tokens=cap)
 
-    def _distributions(self, model: Any, records: list[Continuation], prefix: list[int]) -> dict[str, dict[str, Any]]:
+    def _distributions(self, model: Any, records: list[Continuation], settings: dict[str, Any]) -> dict[str, Any]:
         """What the model predicts along the original texts (paper, Tables 1 and 3)."""
+        prefix = self._prefix(settings)
         rows = [record.context_ids + record.original_ids for record in records]
         with bar(len(rows), "original texts") as shown:
             scores = score_ids(model, rows, prefix=prefix, batch_size=self.batch_size, progress=shown.update)
-        values: dict[str, tuple[list[float], Callable[[float], float]]] = {
-            "context_perplexity": ([s.context_nll(CONTEXT_TOKENS).mean() for s in scores], math.exp),
-            "perplexity": ([s.nll.mean() for s in scores], math.exp),
-            "entropy_bits": ([s.entropy_bits.mean() for s in scores], float),
-            "top_1_mass": ([100 * s.top_mass[:, 0].mean() for s in scores], float),
-        }
-        entries = {}
-        for name, (column, scale) in values.items():
-            interval = mean_interval(np.array(column))
-            # Perplexity over texts of equal length: the mean loss and its interval, exponentiated.
-            ends = {end: scale(getattr(interval, end)) for end in ("mean", "low", "high")}
-            entries[name] = {**interval.as_dict(), **ends}
-        return entries
+        nll, entropy_bits, top_mass = (
+            np.stack([getattr(score, name) for score in scores]) for name in ("nll", "entropy_bits", "top_mass")
+        )
+        recipe = {name: settings[name] for name in ("dtype", "texts", "tok_hash")}
+        predicted = prediction_scores(nll, entropy_bits, top_mass, scores[0].first_scored, **recipe)
+        return {name: score.to_json() for name, score in predicted.items()}
 
 
 def require_plain_name(task: str) -> None:

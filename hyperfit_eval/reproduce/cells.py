@@ -1,8 +1,7 @@
 """Metrics of continuations and predictions as the scores in a table's cells."""
 
 import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from .. import files
 from ..checkpoint_files import BLOCKS_FILE
 from ..documents import Value
 from ..metrics import mean_interval, share_interval
+from ..scores.predictions import perplexity_score, prediction_scores
 from ..scores.score import Score
-from ..scores.signature import prediction_signature, signature
+from ..scores.signature import signature
 from ..scores.tables import score_records
 from ..scores.training_set import read_training_set
-from .models import Model, context_losses, read_continuations, read_predictions
+from .models import Model, read_continuations, read_predictions
 from .setting import StudySetting
 from .steps import Step, StepContext
 
@@ -93,23 +93,10 @@ def highest(score: Score, metric: str) -> Score:
 def distribution_scores(setting: StudySetting, context: StepContext, step: Step) -> dict[str, Score]:
     """Table 3 and the first column of Table 1: what a model predicts along the original texts."""
     arrays = read_predictions(context, step)
-    losses = arrays["nll"]
-    scores = {
-        "context_perplexity": perplexity(context_losses(arrays), "context_perplexity"),
-        "perplexity": perplexity(losses.mean(axis=1), "perplexity"),
-        "entropy_bits": mean_score(arrays["entropy_bits"].mean(axis=1), "bits", "entropy_bits"),
-    }
-    for column, k in enumerate((1, 3, 5)):
-        mass = 100 * arrays["top_mass"][:, :, column].mean(axis=1)
-        scores[f"top_{k}_mass"] = mean_score(mass, "%", f"top_{k}_mass")
-    recipe: dict[str, Any] = {
-        "N": len(losses), "dtype": str(arrays["dtype"]), "texts": setting.texts.fingerprint,
-        "tok_hash": str(arrays["tokenizer"]), "bos": int(arrays["first_scored"]) == 0,
-    }  # fmt: skip
-    return {
-        name: replace(score, metric=name, signature=prediction_signature(name, **recipe))
-        for name, score in scores.items()
-    }
+    return prediction_scores(
+        arrays["nll"], arrays["entropy_bits"], arrays["top_mass"], int(arrays["first_scored"]),
+        dtype=str(arrays["dtype"]), texts=setting.texts.fingerprint, tok_hash=str(arrays["tokenizer"]),
+    )  # fmt: skip
 
 
 def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
@@ -134,15 +121,13 @@ def share_score(has: np.ndarray, metric: str, **recipe: Any) -> Score:
 
 
 def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **recipe: Any) -> Score:
-    """Exp of the mean loss over texts; the interval is that of the mean loss, exponentiated.
+    """Exp of the mean loss over texts with its interval.
 
     Args:
         losses: mean of each text, nats, shape (texts,).
         avg: what has equal weight: all tokens, where the texts have one length; else the texts.
     """
-    score = mean_score(losses, "perplexity", metric, avg=avg, **recipe)
-    low, high = score.ends
-    return replace(score, value=math.exp(score.value), low=math.exp(low), high=math.exp(high))
+    return perplexity_score(losses, metric, signature(metric, avg=avg, **recipe))
 
 
 def write_values(path: Path, values: dict[str, Any]) -> None:

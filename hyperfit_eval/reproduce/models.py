@@ -12,8 +12,8 @@ from .. import records
 from ..blocking import CitationBlocker
 from ..checkpoint_files import INDEX_FILE
 from ..citation import CitationIndex
-from ..generation import Decoding, continue_passages, cut_passages, describe_blocker, score_ids
-from ..machine import default_device, versions
+from ..generation import Decoding, continue_texts, cut_passages, score_ids
+from ..machine import default_device
 from ..records import CONTEXT_TOKENS, Continuation, Generation, write_continuations
 from ..terminal import bar, hide_weight_bars
 from ..texts.contexts import TextSet, write_texts
@@ -156,20 +156,10 @@ def continuation_step(
         if blocked:
             blocker = CitationBlocker(CitationIndex.load(model.checkpoint(context) / INDEX_FILE, tokenizer))
         with bar(len(texts.passages), f"Continuing ({name})") as shown:
-            continuations = continue_passages(
-                loaded, tokenizer, texts.passages, chosen,
+            generation, continuations = continue_texts(
+                loaded, tokenizer, texts.passages, chosen, name=model.name, texts=texts.fingerprint,
                 blocker=blocker, batch_size=setting.batch_size, progress=shown.update,
             )  # fmt: skip
-        generation = Generation(
-            model=model.name,
-            tokenizer=tokenizer_fingerprint(tokenizer),
-            decoding=chosen.describe(),
-            blocker=describe_blocker(blocker),
-            seed=chosen.seed,
-            dtype=str(loaded.dtype).removeprefix("torch."),
-            texts=texts.fingerprint,
-            versions=versions(),
-        )
         write_continuations(context.folder / CONTINUATIONS, generation, continuations)
 
     inputs: dict[str, Any] = {

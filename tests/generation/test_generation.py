@@ -9,7 +9,7 @@ import torch
 from accelerate import cpu_offload
 
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.generation import Decoding, continue_ids, continue_passages, score_ids
+from hyperfit_eval.generation import Decoding, continue_ids, continue_texts, score_ids
 from hyperfit_eval.generation.batching import in_batches
 from hyperfit_eval.texts.contexts import Passage
 
@@ -111,14 +111,16 @@ def test_context_losses_count_the_tokens_that_have_a_prediction(tiny_model):
 def test_passages_become_records_with_exact_ids(tiny_model, tiny_tokenizer):
     text = " ".join(["the", "cat", "sat", "on", "a", "mat"] * 60)
     passage = Passage("news-1", "news", None, text)
-    record = continue_passages(tiny_model, tiny_tokenizer, [passage])[0]
+    header, [record] = continue_texts(tiny_model, tiny_tokenizer, [passage], name="tiny", texts="65c3")
+    assert (header.model, header.texts, header.dtype, header.bos) == ("tiny", "65c3", "float32", True)
+    assert header.decoding == {"method": "greedy", "new_tokens": 224} and header.blocker is None
     ids = tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
     assert record.context_ids + record.original_ids == ids[:256]
     assert (len(record.context_ids), len(record.generated_ids)) == (32, 224)
     assert record.generated_text == tiny_tokenizer.decode(record.generated_ids)
     assert record.original_text_at_128 == tiny_tokenizer.decode(ids[32:128])
     with pytest.raises(HyperfitError, match="short: 3 tokens, 256 are needed"):
-        continue_passages(tiny_model, tiny_tokenizer, [Passage("short", "news", None, "the cat sat")])
+        continue_texts(tiny_model, tiny_tokenizer, [Passage("short", "news", None, "the cat sat")])
 
 
 def test_batches_are_halved_when_memory_runs_out():

@@ -17,7 +17,7 @@ from hyperfit_eval import metrics
 from hyperfit_eval.checkpoint_files import find_checkpoint_file
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.generation import continue_passages
+from hyperfit_eval.generation import continue_texts
 from hyperfit_eval.harness.location import tasks_dir
 from hyperfit_eval.harness.requests import ContinueSettings, continue_request, hyperfit_continue
 from hyperfit_eval.records import read_continuations
@@ -56,7 +56,7 @@ def values(results, task=TASK):
 
 def test_samples_keep_every_continuation_with_its_exact_ids(results, tiny_model, tiny_tokenizer):
     passages = demo_texts().passages[:6]
-    expected = continue_passages(tiny_model, tiny_tokenizer, passages)
+    _, expected = continue_texts(tiny_model, tiny_tokenizer, passages)
     logged = [sample["texts"] for sample in results["samples"][TASK]]
     assert [row["generated_ids"] for row in logged] == [record.generated_ids for record in expected]
     assert [row["id"] for row in logged] == [passage.id for passage in passages]
