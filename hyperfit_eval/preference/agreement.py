@@ -1,4 +1,10 @@
-"""How far annotators agree: Krippendorff's alpha, Fleiss' kappa, and which side they favour."""
+"""How far annotators agree: Krippendorff's alpha and Fleiss' kappa.
+
+Both are sums over pairs, so a bootstrap over contexts is one matrix product. The package krippendorff gives the same
+alpha to 1e-15 but only for whole tables: 2000 resamples of 300 contexts and six models take 1.2 s with it and 0.02 s
+here. It refuses a table in which nothing was rated twice, as a study is at its start, and its license is the GPL. The
+tests compare the two.
+"""
 
 import numpy as np
 
