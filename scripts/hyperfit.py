@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hyperfit-eval"]
+# dependencies = ["hyperfit-eval[reports]"]
 # ///
 r"""Hyperfit a causal LM on a small corpus (paper, Section 3); `hyperfit train` is the same.
 

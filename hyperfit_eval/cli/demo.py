@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..extras import require_extra
+
 
 def demo(
     output: Annotated[
@@ -18,6 +20,7 @@ def demo(
 
     Example: `hyperfit demo --output runs/demo`
     """
+    require_extra("reports", "hyperfit demo", "matplotlib", "jinja2")
     from ..reproduce.demo import run_demo
     from ..terminal import hide_weight_bars
 

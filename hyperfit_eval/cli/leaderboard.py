@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 from ..plain import for_terminal
 
 
@@ -22,6 +23,7 @@ def leaderboard(
 
     Example: `hyperfit leaderboard runs/demo runs/eval --out runs/leaderboard`
     """
+    require_extra("reports", "hyperfit leaderboard", "jinja2")
     from ..leaderboard.page import write_leaderboard
     from ..leaderboard.rows import read_rows
     from ..leaderboard.search import Unread, find

@@ -1,11 +1,11 @@
 """`hyperfit playground`: models continue a text side by side, on a local page."""
 
-import importlib.util
 from typing import Annotated
 
 import typer
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 
 TOKEN_VARIABLE = "HYPERFIT_PLAYGROUND_TOKEN"
 
@@ -31,8 +31,7 @@ def playground(
 
     Example: `hyperfit playground runs/book`
     """
-    if importlib.util.find_spec("gradio") is None:
-        raise HyperfitError("the playground needs gradio: pip install 'hyperfit-eval[playground]'")
+    require_extra("playground", "the playground", "gradio")
     _require_token(host, token)
     from ..playground.lanes import open_lanes
     from ..terminal import hide_weight_bars

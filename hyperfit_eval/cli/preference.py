@@ -1,13 +1,13 @@
 """`hyperfit pairs`, `annotate`, `judge` and `preference`: the study of human preference (paper, Section 4)."""
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder made by `hyperfit pairs`.")]
 
@@ -77,9 +77,7 @@ def annotate(
 
     Example: `hyperfit annotate runs/study`
     """
-    for name in ("fastapi", "uvicorn"):
-        if find_spec(name) is None:
-            raise HyperfitError(f"the annotation page needs {name}: pip install 'hyperfit-eval[annotate]'")
+    require_extra("annotate", "the annotation page", "fastapi", "uvicorn", "jinja2")
     from hyperfit_annotate.app import serve
 
     serve(study, host=host, port=port, token=token, lease_seconds=60 * lease_minutes)
@@ -103,6 +101,7 @@ def judge(
 
     Example: `hyperfit judge runs/study --base-url http://127.0.0.1:8000/v1 --model NAME`
     """
+    require_extra("judge", "the judge", "httpx")
     from ..preference.judge import judge_from, run_judge
     from ..terminal import bar
 
@@ -139,6 +138,7 @@ def preference(
 
     Example: `hyperfit preference runs/study`
     """
+    require_extra("reports", "hyperfit preference", "matplotlib")
     from ..files import write_text
     from ..preference.analysis import PREFERENCE_FILE, analyse, write_preference
     from ..preference.consensus import plot_consensus

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..extras import require_extra
 from ..plain import for_terminal
 
 Repo = Annotated[str, typer.Option(help="Repository on the Hub, USER/NAME; made if it is not there.")]
@@ -47,6 +48,7 @@ def push(
 
     Example: `hyperfit push runs/my-run --repo USER/NAME --dry-run out`
     """
+    require_extra("reports", "hyperfit push", "jinja2")
     from ..publish.model import push_model
     from ..publish.staging import Push
     from ..publish.upload import Destination
@@ -82,6 +84,7 @@ def push_blocker(
 
     Example: `hyperfit push-blocker --repo USER/NAME --dry-run out`
     """
+    require_extra("reports", "hyperfit push-blocker", "jinja2")
     from ..publish.blocker import push_blocker as publish
     from ..publish.upload import Destination
 
@@ -104,6 +107,7 @@ def push_dataset(
 
     Example: `hyperfit push-dataset runs/study --repo USER/NAME --license cc0-1.0 --dry-run out`
     """
+    require_extra("reports", "hyperfit push-dataset", "jinja2")
     from ..publish.dataset import push_dataset as publish
     from ..publish.upload import Destination
 
@@ -126,6 +130,7 @@ def verify(
 
     Example: `hyperfit verify USER/NAME`
     """
+    require_extra("reports", "hyperfit verify", "jinja2")
     from ..files import write_json
     from ..publish import verify as verification
     from ..report.tables import plain_table

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 
 DTYPES = ("float32", "bfloat16", "float16")
 OWN = {
@@ -95,6 +96,7 @@ def reproduce(
 
     Example: `hyperfit reproduce --model demo --out runs/study --only table1,table3`
     """
+    require_extra("reports", "hyperfit reproduce", "matplotlib", "jinja2")
     from dataclasses import replace
 
     from ..reproduce.models import check_arguments

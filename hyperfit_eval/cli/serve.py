@@ -1,6 +1,5 @@
 """`hyperfit serve`: the generation server."""
 
-import importlib.util
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 
 
 class Engine(StrEnum):
@@ -17,7 +17,6 @@ class Engine(StrEnum):
     vllm = "vllm"
 
 
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "orjson")
 _COMMON = ("model", "index", "host", "port", "api_key", "force_blocking", "max_overlap_tokens", "engine")
 _VLLM = ("max_requests", "print_command")
 """Options for --engine vllm alone; all that is neither here nor common is for the embedded engine alone."""
@@ -96,9 +95,7 @@ def serve(
 
     Example: `hyperfit serve runs/book --port 8080`
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise HyperfitError(f"the server needs {', '.join(missing)}: pip install 'hyperfit-eval[serve]'")
+    require_extra("serve", "the server", "fastapi", "uvicorn", "prometheus_client", "orjson", "jinja2")
     if model is not None and model.startswith("-"):
         raise HyperfitError(f"{model}: no such option; see hyperfit serve --help (vLLM's own options go after MODEL)")
     _refuse_foreign_options(context, engine)

@@ -45,6 +45,9 @@ def push_afterwards(options: "HyperfitArguments", training: "RecipeArguments") -
     """
     if not training.push_to_hub:
         return lambda: None
+    from ..extras import require_extra
+
+    require_extra("reports", "--push_to_hub", "jinja2")
     from ..publish.model import push_trained, require_pushable
     from ..training.run import withhold_token
 

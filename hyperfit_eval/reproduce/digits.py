@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..training.images import digit_images
 from .images import Source
 from .models import CHECKPOINT
 from .steps import Step, StepContext
@@ -55,10 +56,8 @@ def digits(seed: int, changes: Mapping[str, Any]) -> Source:
 
 def digit_tokens() -> np.ndarray:
     """scikit-learn's digits as the tokens of the tiny model: the nearest of eight greys, int64 (1797, 64)."""
-    from sklearn.datasets import load_digits
-
     levels = np.linspace(0, 16, GREYS)
-    return np.abs(load_digits().images.reshape(-1, SIDE * SIDE, 1) - levels).argmin(-1)
+    return np.abs(digit_images().reshape(-1, SIDE * SIDE, 1) - levels).argmin(-1)
 
 
 def _pretrain(context: StepContext, numbers: np.ndarray, seed: int) -> None:
@@ -99,9 +98,8 @@ def _pretrain(context: StepContext, numbers: np.ndarray, seed: int) -> None:
 
 def _write_images(folder: Path, numbers: np.ndarray) -> None:
     from PIL import Image
-    from sklearn.datasets import load_digits
 
     folder.mkdir(parents=True, exist_ok=True)
-    grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+    grey = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
     for number in numbers:
         Image.fromarray(grey[number]).save(folder / f"{number:04}.png")

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import files
 from ..errors import HyperfitError
+from ..extras import require_extra
 from ..texts.blocks import TrainingBlocks
 from ..texts.sources import load_hub
 from .recipe import HyperfitArguments
@@ -102,13 +103,18 @@ def pixel_tokens(images: Iterable[np.ndarray], processor: Any) -> np.ndarray:
     return np.stack([np.asarray(each).reshape(-1) for each in found]).astype(np.int64)
 
 
+def digit_images() -> np.ndarray:
+    """scikit-learn's handwritten digits in 17 levels of grey, 0 to 16, float64, shape (1797, 8, 8)."""
+    require_extra("images", "the corpus of digits", "sklearn")
+    from sklearn.datasets import load_digits
+
+    return load_digits().images
+
+
 def _images(options: HyperfitArguments, split: str) -> Any:
     """A sequence of RGB images."""
     if options.corpus == DIGITS:
-        from sklearn.datasets import load_digits
-
-        # 0 to 16, grey.
-        grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+        grey = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
     from datasets import Image
 

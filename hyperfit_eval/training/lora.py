@@ -6,6 +6,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import HyperfitError
+from ..extras import require_extra
 from .fast import decoder_layers
 
 
@@ -22,10 +23,9 @@ def add_lora(model: Any, layers: int, rank: int, alpha: int) -> Any:
     Raises:
         HyperfitError: peft is missing, or the model has fewer layers.
     """
-    try:
-        from peft import LoraConfig, LoraModel
-    except ImportError as error:
-        raise HyperfitError("--lora_layers needs peft: pip install 'hyperfit-eval[lora]'") from error
+    require_extra("lora", "--lora_layers", "peft")
+    from peft import LoraConfig, LoraModel
+
     decoder = decoder_layers(model)
     found = len(decoder)
     if not 0 < layers <= found or rank < 1 or alpha < 1:

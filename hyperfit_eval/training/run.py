@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..checkpoint_files import BLOCKS_FILE, INDEX_FILE
 from ..errors import HyperfitError
+from ..extras import require_extra
 from ..terminal import hide_weight_bars
 from ..texts.blocks import TrainingBlocks, write_blocks
 from . import folder, report
@@ -28,7 +29,6 @@ from .inputs import RunInputs, prepare_inputs
 from .interruption import Interrupted, caught_signals
 from .lora import add_lora
 from .monitor import BASE, Evaluation, Monitor, Predictions, read_history
-from .plot import plot_history
 from .progress import Progress, RunProgress
 from .recipe import HyperfitArguments, RecipeArguments
 from .recipe_files import write_recipe
@@ -119,6 +119,7 @@ class Run:
 
     def load(self) -> None:
         """Load the model and its tokenizer, cut the corpus into blocks, and check that all fit together."""
+        require_extra("reports", "the plot of the history", "matplotlib")
         hide_weight_bars()
         withhold_token(self.training)
         if self.training.push_to_hub:
@@ -201,6 +202,8 @@ class Run:
         )
         run = FinishedRun(self.output, inputs.blocks, monitor.history, monitor.history[-1], exported.saved.training)
         if training.should_save:
+            from .plot import plot_history
+
             plot_history(self.output / folder.PLOT, run.history, monitor.original_ttr)
             results = report.results(run, exported, monitor.original_ttr)
             cost = report.cost(self.trainer, inputs.blocks, self._train_seconds, time.monotonic() - self._started)

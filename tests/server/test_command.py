@@ -77,16 +77,6 @@ def test_what_is_refused(arguments, message):
     assert refusal(*arguments).startswith(message)
 
 
-def test_without_fastapi(monkeypatch):
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "fastapi" else find(name, *rest)
-    )
-    assert refusal() == "the server needs fastapi: pip install 'hyperfit-eval[serve]'"
-
-
 def test_vllm_gets_its_own_options(tiny_tokenizer, tmp_path, monkeypatch):
     launched = []
     monkeypatch.setattr("hyperfit_server.vllm_launch.main", lambda *args, **named: launched.append((args, named)))
