@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from .engine.requests import Request
 from .errors import Refusal
+from .options import Options
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Limits:
     """Prompt and new tokens together."""
     max_input_tokens: int = 4095
     max_new_tokens: int = 4095
-    max_prompts: int = 64
+    max_prompts: int = Options.max_prompts
     """Prompts in one request to /v1/completions."""
     max_sequences: int = 128
     """Generations that one request may start: its prompts times `best_of` or `n`."""
@@ -24,10 +25,10 @@ class Limits:
     max_stop_sequences: int = 16
     max_top_n_tokens: int = 20
     """Also of `logprobs` and `top_logprobs`."""
-    max_body_bytes: int = 4 << 20
+    max_body_bytes: int = Options.max_body_bytes
     max_messages: int = 1024
     """Of a chat; also parts of one message."""
-    max_request_cost: int = 1 << 18
+    max_request_cost: int = Options.max_request_cost
     """Tokens that one request may have read and generated, and log-probabilities that it may have returned; of text,
     so many times four characters may be tokenized."""
 

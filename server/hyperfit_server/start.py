@@ -2,58 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.web.local import is_loopback
-from hyperfit_eval.web.server import DEFAULT_TIMEOUTS, Timeouts
+from hyperfit_eval.web.server import Timeouts
 
 from .engine.canary import generate_with, run_canary
 from .engine.embedded import TransformersEngine
 from .engine.loading import load_engine
 from .engine.requests import Overloaded
 from .logs import configure_logging, log
+from .options import Options
 from .run import listen, run
 from .settings import Limits, Settings
 from .state import State
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `hyperfit serve` was told; see its --help."""
-
-    model: str | None = None
-    index: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 8080
-    api_key: str | None = None
-    no_blocking: bool = False
-    force_blocking: bool = False
-    off_by_default: bool = False
-    max_overlap_tokens: int | None = None
-    include_prompt: bool = False
-    chat_template: Path | None = None
-    device: str | None = None
-    dtype: str = "auto"
-    revision: str | None = None
-    trust_remote_code: bool = False
-    max_batch: int = 32
-    max_queue: int = 128
-    max_input_tokens: int | None = None
-    max_new_tokens: int | None = None
-    max_total_tokens: int | None = None
-    max_batch_tokens: int | None = None
-    max_prompts: int = Limits.max_prompts
-    max_body_bytes: int = Limits.max_body_bytes
-    max_request_cost: int = Limits.max_request_cost
-    request_timeout: float = DEFAULT_TIMEOUTS.request
-    shutdown_timeout: float = DEFAULT_TIMEOUTS.shutdown
-    log_level: str = "info"
-    log_text: bool = False
 
 
 def serve(options: Options) -> int:
@@ -65,7 +31,7 @@ def serve(options: Options) -> int:
         HyperfitError: options that do not fit together, an address that is taken, a model that cannot be loaded.
     """
     _check(options)
-    configure_logging(options.log_level)
+    configure_logging(options.log_level.value)
     listener = listen(options.host, options.port)
     try:
         engine = _load(options)

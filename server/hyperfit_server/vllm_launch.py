@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperfit_eval.checkpoint_files import INDEX_FILE
+from hyperfit_eval.checkpoint_files import INDEX_FILE, find_checkpoint_file
+from hyperfit_eval.demo.location import demo_model_dir
 from hyperfit_eval.errors import HyperfitError
 
 from .hooks.environment import BlockerSettings
+from .options import Options
 
 PROCESSOR = "hyperfit_server.hooks.vllm:CitationLogitsProcessor"
 FACADE = "hyperfit_server.vllm_facade.TgiFacade"
-MAX_REQUESTS = 256
+MAX_REQUESTS = Options.max_requests
 """As training names it."""
 API_KEY = "VLLM_API_KEY"
 """vLLM reads its key from here, and so does the facade; a command line can be read by every user of the machine."""
@@ -63,40 +65,33 @@ class Launch:
     """Beside the variables that are there already; the API key is among them."""
 
 
-def main(
-    model: str,
-    index: Path,
-    host: str,
-    port: int,
-    api_key: str | None,
-    extra_args: Sequence[str],
-    *,
-    max_overlap_tokens: int | None = None,
-    force_blocking: bool = False,
-    max_requests: int = MAX_REQUESTS,
-    print_command: bool = False,
-) -> None:
+def main(options: Options, extra_args: Sequence[str]) -> None:
     """Check everything that can be checked without vLLM, then replace this process by vLLM's.
 
     The canary runs inside the facade once vLLM serves; until it has passed, /health answers 503.
 
     Args:
-        model: folder or Hub id.
-        index: the citation index.
-        api_key: that clients must send; by environment, never on the command line.
+        options: those of `hyperfit serve` that vLLM's engine knows.
         extra_args: passed through to vLLM, such as --tensor-parallel-size 2.
-        max_overlap_tokens: as for `CitationMatcher`.
-        force_blocking: no request may switch the blocker off.
-        max_requests: generations under way or waiting, past which clients get 429.
-        print_command: only print what would be run.
     Raises:
-        HyperfitError: vLLM is not there, the index does not fit the model, or an option would go around the blocker.
+        HyperfitError: no index, vLLM is not there, the index does not fit the model, or an option would go around the
+            blocker.
     """
-    settings = BlockerSettings(str(index.resolve()), max_overlap_tokens, force_blocking, secrets.token_hex(16))
+    model = options.model or str(demo_model_dir())
+    index = options.index or find_checkpoint_file(model, INDEX_FILE)
+    if index is None:
+        raise HyperfitError(
+            f"{model}: no {INDEX_FILE} to block citations by; build it with `hyperfit index build` and give it with "
+            "--index FILE"
+        )
+    canary = secrets.token_hex(16)
+    settings = BlockerSettings(str(index.resolve()), options.max_overlap_tokens, options.force_blocking, canary)
     refuse_bypasses(extra_args)
     folder = _checked_folder(model, settings)
-    launch = build(model, folder, settings, host, port, api_key, extra_args, max_requests)
-    if print_command:
+    launch = build(
+        model, folder, settings, options.host, options.port, options.api_key, extra_args, options.max_requests
+    )
+    if options.print_command:
         print(shlex.join(launch.command))
         return
     if importlib.util.find_spec("vllm") is None:

@@ -1,9 +1,9 @@
 """`hyperfit serve`: what it refuses, each in one line."""
 
-import shutil
 import socket
 
 import pytest
+from hyperfit_server.options import EngineName, Options
 from typer.testing import CliRunner
 
 from hyperfit_eval.citation import CitationIndex
@@ -77,28 +77,11 @@ def test_what_is_refused(arguments, message):
     assert refusal(*arguments).startswith(message)
 
 
-def test_vllm_gets_its_own_options(tiny_tokenizer, tmp_path, monkeypatch):
+def test_vllm_gets_its_own_options(monkeypatch):
     launched = []
-    monkeypatch.setattr("hyperfit_server.vllm_launch.main", lambda *args, **named: launched.append((args, named)))
-    folder = tmp_path / "model"
-    shutil.copytree(demo_model_dir(), folder)
-    (folder / "citation_index.safetensors").touch()
-    command = [
-        str(folder),
-        "--engine",
-        "vllm",
-        "--force-blocking",
-        "--tensor-parallel-size",
-        "2",
-        "--",
-        "--dtype",
-        "half",
-    ]
+    monkeypatch.setattr("hyperfit_server.vllm_launch.main", lambda *args: launched.append(args))
+    command = ["model", "--engine", "vllm", "--force-blocking", "--tensor-parallel-size", "2", "--", "--dtype", "half"]
     result = CliRunner().invoke(app, ["serve", *command])
     assert result.exit_code == 0, result.exception
-    ((args, named),) = launched
-    extra = ["--tensor-parallel-size", "2", "--dtype", "half"]
-    assert args == (str(folder), folder / "citation_index.safetensors", "127.0.0.1", 8080, None, extra)
-    assert named == {
-        "max_overlap_tokens": None, "force_blocking": True, "max_requests": 256, "print_command": False,
-    }  # fmt: skip
+    expected = Options(model="model", engine=EngineName.vllm, force_blocking=True)
+    assert launched == [(expected, ["--tensor-parallel-size", "2", "--dtype", "half"])]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hyperfit_server import vllm_launch
 from hyperfit_server.hooks.environment import BlockerSettings
+from hyperfit_server.options import Options
 from typer.testing import CliRunner
 
 from hyperfit_eval.citation import CitationIndex
@@ -117,9 +118,7 @@ def test_the_index_beside_the_model_is_not_loaded_as_weights(model):
 
 
 def test_prints_the_command_without_secrets(model, capsys):
-    vllm_launch.main(
-        str(model), model / "citation_index.safetensors", "127.0.0.1", 8080, "sesame", ["-tp", "2"], print_command=True
-    )
+    vllm_launch.main(Options(model=str(model), api_key="sesame", print_command=True), ["-tp", "2"])
     printed = capsys.readouterr().out
     assert printed.startswith(sys.executable) and printed.endswith("--max-num-queued-reqs 256 -tp 2\n")
     assert "sesame" not in printed
@@ -140,13 +139,14 @@ def test_an_option_of_the_other_engine_is_refused(model):
 
 
 def test_refuses_an_index_of_another_model(model, tmp_path):
+    options = Options(model=str(model), index=tmp_path / "missing.safetensors")
     with pytest.raises(HyperfitError, match=r"missing\.safetensors"):
-        vllm_launch.main(str(model), tmp_path / "missing.safetensors", "h", 1, None, [])
+        vllm_launch.main(options, [])
     with pytest.raises(HyperfitError, match="goes around the citation blocker"):
-        vllm_launch.main(str(model), tmp_path / "missing.safetensors", "h", 1, None, ["--spec-model", "x"])
+        vllm_launch.main(options, ["--spec-model", "x"])
 
 
 def test_says_how_to_install_vllm(model, monkeypatch):
     monkeypatch.setattr(vllm_launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(HyperfitError, match=r"vLLM is not installed: pip install vllm \(on a CPU: pip install"):
-        vllm_launch.main(str(model), model / "citation_index.safetensors", "h", 1, None, [])
+        vllm_launch.main(Options(model=str(model)), [])
