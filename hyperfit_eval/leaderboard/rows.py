@@ -104,11 +104,11 @@ def _evaluations(evaluations: list[Evaluation], model: str, called: str | None) 
     parts: dict[tuple[str, str], Score] = {}
     left_out: list[str] = []
     for evaluation in evaluations:
-        task = evaluation.settings.get("task")
+        task = evaluation.task.task if evaluation.task else None
         if task == "mmlu" and (accuracy := evaluation.get("acc")):
             numbers["mmlu"] = _percent(accuracy)
         if task in GLUE:
-            parts |= {(str(task), number.metric): number for number in evaluation.numbers}
+            parts |= {(task, number.metric): number for number in evaluation.numbers}
         if task == "mmlu" or task in GLUE:
             left_out += evaluation.left_out
     if glue := glue_score(parts):

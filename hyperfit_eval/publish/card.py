@@ -237,8 +237,7 @@ def _model_index(evaluations: list[Evaluation]) -> "list[EvalResult]":
 
     found = []
     for evaluation in evaluations:
-        task = "hyperfit_openended" if evaluation.open_ended else evaluation.settings["task"]
-        size = evaluation.settings.get("N")
+        task = evaluation.task.task if evaluation.task else "hyperfit_openended"
         for number in evaluation.numbers:
             ends = {name: round(end, DIGITS) for name in ("low", "high") if (end := getattr(number, name)) is not None}
             found.append(
@@ -246,7 +245,7 @@ def _model_index(evaluations: list[Evaluation]) -> "list[EvalResult]":
                     task_type="text-generation",
                     task_name=_DESCRIBED["text-generation" if evaluation.open_ended else "lm-eval"],
                     dataset_type=task,
-                    dataset_name=f"{task}, {size} texts" if evaluation.open_ended else task,
+                    dataset_name=f"{task}, {evaluation.count} texts" if evaluation.open_ended else task,
                     dataset_config=evaluation.title,
                     metric_type=number.metric.partition(",")[0],
                     metric_name=metric_name(number.metric),
@@ -286,8 +285,8 @@ def _tables(evaluations: list[Evaluation]) -> str:
                 for_markdown(e.title),
                 for_markdown(metric_name(n.metric)),
                 _cell(n, 3),
-                str(e.settings.get("N") or "-"),
-                str(e.settings.get("num_fewshot") or 0),
+                e.count or "-",
+                str((e.task and e.task.num_fewshot) or 0),
             ]
             for e in others
             for n in e.numbers

@@ -2,6 +2,7 @@
 
 import os.path
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import HyperfitError
@@ -27,7 +28,7 @@ def collect(paths: Iterable[Path], training: TrainingSet | None, model: Path) ->
     for path in dict.fromkeys(file for given in paths for file in _files_of(given)):
         for evaluation in _read(path, training, model):
             before = found.get(evaluation.title)
-            if before and before.settings != evaluation.settings:
+            if before and (before.settings, before.task) != (evaluation.settings, evaluation.task):
                 raise HyperfitError(
                     f"{path}: other results of '{evaluation.title}' with other settings were given; give one of them"
                 )
@@ -61,12 +62,11 @@ def _read(path: Path, training: TrainingSet | None, model: Path) -> list[Evaluat
 
 
 def _joined(one: Evaluation, other: Evaluation) -> Evaluation:
-    return Evaluation(
-        one.title,
-        one.settings,
-        _merge(one.numbers, other.numbers),
-        _merge(one.originals, other.originals),
-        tuple(dict.fromkeys([*one.left_out, *other.left_out])),
+    return replace(
+        one,
+        numbers=_merge(one.numbers, other.numbers),
+        originals=_merge(one.originals, other.originals),
+        left_out=tuple(dict.fromkeys([*one.left_out, *other.left_out])),
     )
 
 

@@ -1,9 +1,10 @@
 """lm-eval's results: the open-ended tasks, and each other task or group, as evaluations."""
 
 import os.path
+import re
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from ..documents import Value, brief
 from ..errors import HyperfitError
@@ -11,7 +12,7 @@ from ..metrics.statistics import wilson_interval
 from ..scores.measure import NORMAL_95
 from ..scores.score import Score
 from ..scores.signature import harness_signature
-from .results import METRICS, Evaluation, evaluation_of, settings_of
+from .results import METRICS, Evaluation, TaskSettings, evaluation_of, settings_of
 
 SHARES = ("acc", "acc_norm", "acc_bytes", "acc_norm_bytes", "acc_mutual_info", "exact_match", "em")
 """Metrics that are the share of questions answered right, unless their value says that they are none."""
@@ -76,7 +77,7 @@ def folder_path(name: str) -> str | None:
 
 
 def _open_ended(values: Value, signatures: Value) -> Evaluation:
-    settings: dict[str, Any] = settings_of(signatures["ttr_at_128"].text())
+    settings = settings_of(signatures["ttr_at_128"].text())
     sides: dict[str, dict[str, Value]] = {"": {}, "original_": {}}
     left_out = []
     for prefix, entries in sides.items():
@@ -89,9 +90,10 @@ def _open_ended(values: Value, signatures: Value) -> Evaluation:
                 continue
             short = name.removesuffix("_avg").removesuffix("_max")
             sign = signatures.get(prefix + name) or signatures.get(prefix + short)
-            entry: dict[str, Any] = {"value": value.number(), "signature": sign.text() if sign else None}
-            entry |= _interval(name, value, values.get(f"{prefix}{name}_stderr,none"), settings.get("N"))
-            entries[name] = Value(entry, values.file, f"{values.field}.{prefix}{name}")
+            number = Score(name, value.number(), signature=sign.text() if sign else "")
+            count = int(settings["N"]) if re.fullmatch("[0-9]{1,9}", settings.get("N", "")) else 0
+            number = _with_interval(number, values.get(f"{prefix}{name}_stderr,none"), count)
+            entries[name] = Value(number.to_json(), values.file, f"{values.field}.{prefix}{name}")
     return evaluation_of(settings, sides[""], sides["original_"], tuple(left_out))
 
 
@@ -100,14 +102,14 @@ def _other_task(document: Value, task: str, values: Value) -> Evaluation:
     size = sizes and sizes.get(task)
     questions = (size and size.get("effective")) or values.get("sample_len")
     dtype = config and config.optional("model_dtype", Value.text)
-    settings: dict[str, Any] = {
-        "task": task,
-        "num_fewshot": _shots(document, task),
-        "limit": config and config.optional("limit", Value.number),
-        "N": questions and questions.integer(high=MAX_QUESTIONS),
-        "dtype": (dtype or "").removeprefix("torch."),
-        "lm_eval": document.optional("lm_eval_version", Value.text),
-    }
+    settings = TaskSettings(
+        task,
+        num_fewshot=_shots(document, task),
+        limit=config.optional("limit", Value.number) if config else None,
+        N=questions.integer(high=MAX_QUESTIONS) if questions else None,
+        dtype=(dtype or "").removeprefix("torch."),
+        lm_eval=document.optional("lm_eval_version", Value.text),
+    )
     numbers, left_out = [], []
     for key, value in values.items():
         metric, _, filtered = key.partition(",")
@@ -118,10 +120,10 @@ def _other_task(document: Value, task: str, values: Value) -> Evaluation:
         if not value.is_finite():
             left_out.append(f"{name} of {task} is {brief(value.content)}")
             continue
-        sign = harness_signature(metric, filter=filtered, **settings)
-        interval = _interval(metric, value, values.get(f"{metric}_stderr,{filtered}"), settings["N"])
-        numbers.append(Score(name, value.number(), "", sign, **interval))
-    return Evaluation(task, settings, numbers, left_out=tuple(left_out))
+        number = Score(metric, value.number(), "", harness_signature(metric, filter=filtered, **asdict(settings)))
+        number = _with_interval(number, values.get(f"{metric}_stderr,{filtered}"), settings.N or 0)
+        numbers.append(replace(number, metric=name))
+    return Evaluation(task, {}, numbers, left_out=tuple(left_out), task=settings)
 
 
 def _shots(document: Value, task: str) -> int | None:
@@ -141,15 +143,15 @@ def _shots(document: Value, task: str) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _interval(metric: str, value: Value, stderr: Value | None, questions: Any) -> dict[str, Any]:
-    """Wilson's for a share of the questions, else the normal one where it has a width."""
-    number, percent = value.number(), 100 if metric == "overlap_rate" else 1
-    n = int(questions) if str(questions).isdecimal() and len(str(questions)) < 10 else 0
-    hits = number / percent * n
-    if n and (metric in SHARES or percent == 100) and 0 <= hits <= n and abs(hits - round(hits)) < 1e-6 * n:
+def _with_interval(score: Score, stderr: Value | None, n: int) -> Score:
+    """Wilson's interval for a share of `n` questions, else the normal one where it has a width."""
+    percent = 100 if score.metric == "overlap_rate" else 1
+    hits = score.value / percent * n
+    if n and (score.metric in SHARES or percent == 100) and 0 <= hits <= n and abs(hits - round(hits)) < 1e-6 * n:
         share = wilson_interval(round(hits), n)
-        return {"low": share.low * percent / 100, "high": share.high * percent / 100, "method": share.method}
+        low, high = (end * percent / 100 for end in (share.low, share.high))
+        return replace(score, low=low, high=high, method=share.method)
     if stderr is None or not stderr.is_finite() or stderr.number() <= 0:
-        return {}
+        return score
     half = NORMAL_95 * stderr.number()
-    return {"low": number - half, "high": number + half, "method": "normal|conf:0.95"}
+    return replace(score, low=score.value - half, high=score.value + half, method="normal|conf:0.95")

@@ -28,7 +28,7 @@ from ..texts.contexts import Passage, demo_texts, select_texts
 from ..tokenizers import bos_ids, has_fingerprint, tokenizer_fingerprint
 from ..training.loading import load_model
 from .harness_results import of_harness
-from .results import Evaluation, open_ended
+from .results import Evaluation, TaskSettings, open_ended
 
 _BLOCK = re.compile(r"(?P<ngram>\d{1,4})(?P<prompt>\+prompt)?(?:\+cap(?P<cap>\d{1,9}))?")
 
@@ -56,7 +56,7 @@ class Rerun:
             CheckpointError: weights, tokenizer or index of the folder cannot be loaded.
             HyperfitError: what it needs is not here: the texts, the index, a dataset.
         """
-        return self._open_ended(evaluation) if evaluation.open_ended else self._task(evaluation)
+        return self._task(evaluation.title, evaluation.task) if evaluation.task else self._open_ended(evaluation)
 
     @cached_property
     def index(self) -> CitationIndex:
@@ -104,27 +104,26 @@ class Rerun:
         predictions = self._distributions(model, records, settings)
         return open_ended(tables, Value(predictions, "predictions"), settings)
 
-    def _prefix(self, settings: dict[str, Any]) -> list[int]:
+    def _prefix(self, settings: dict[str, str]) -> list[int]:
         return [] if settings.get("bos") == "no" else bos_ids(self.tokenizer)
 
-    def _task(self, evaluation: Evaluation) -> Evaluation:
-        settings = evaluation.settings
-        require_plain_name(settings["task"])
+    def _task(self, title: str, settings: TaskSettings) -> Evaluation:
+        require_plain_name(settings.task)
         with tempfile.TemporaryDirectory(prefix="hyperfit-verify-") as output:
             results = run_suite(
                 Suite(
                     str(self.folder),
-                    [settings["task"]],
+                    [settings.task],
                     Path(output),
-                    {"dtype": _dtype(settings["dtype"] or "auto"), "trust_remote_code": False},
-                    num_fewshot=settings["num_fewshot"],
-                    limit=settings["limit"],
+                    {"dtype": _dtype(settings.dtype or "auto"), "trust_remote_code": False},
+                    num_fewshot=settings.num_fewshot,
+                    limit=settings.limit,
                     device=self.device,
                 )
             )
-        found = [other for other in of_harness(Value(results, "lm-eval's results")) if other.title == evaluation.title]
+        found = [other for other in of_harness(Value(results, "lm-eval's results")) if other.title == title]
         if not found:
-            raise HyperfitError(f"lm-eval gave no results of {evaluation.title}")
+            raise HyperfitError(f"lm-eval gave no results of {title}")
         return found[0]
 
     def _model(self, dtype: str) -> Any:
@@ -132,7 +131,7 @@ class Rerun:
             self._models = {dtype: load_model(str(self.folder), dtype).eval().to(self.device)}
         return self._models[dtype]
 
-    def _blocker(self, settings: dict[str, Any]) -> CitationBlocker | None:
+    def _blocker(self, settings: dict[str, str]) -> CitationBlocker | None:
         if settings["block"] == "none":
             return None
         rule = _BLOCK.fullmatch(settings["block"])
@@ -143,7 +142,7 @@ class Rerun:
         cap = int(rule["cap"]) if rule["cap"] else None
         return CitationBlocker(self.index, include_prompt=bool(rule["prompt"]), max_overlap_tokens=cap)
 
-    def _distributions(self, model: Any, records: list[Continuation], settings: dict[str, Any]) -> dict[str, Any]:
+    def _distributions(self, model: Any, records: list[Continuation], settings: dict[str, str]) -> dict[str, object]:
         """What the model predicts along the original texts (paper, Tables 1 and 3)."""
         prefix = self._prefix(settings)
         rows = [record.context_ids + record.original_ids for record in records]
@@ -176,7 +175,7 @@ def _dtype(name: str) -> str:
     return name
 
 
-def decoding_of(settings: dict[str, Any]) -> Decoding:
+def decoding_of(settings: dict[str, str]) -> Decoding:
     """The decoding that a signature's `dec` names.
 
     Raises:

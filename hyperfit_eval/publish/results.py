@@ -1,7 +1,7 @@
 """Results in one form: numbers with intervals, signatures and settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,33 +52,59 @@ def read_published_score(value: Value) -> Score:
 
 
 @dataclass(frozen=True)
+class TaskSettings:
+    """How one of lm-eval's own tasks was run."""
+
+    task: str
+    num_fewshot: int | None = None
+    limit: float | None = None
+    """Questions asked of each task; None for all."""
+    N: int | None = None
+    """Questions asked in all."""
+    dtype: str | None = None
+    lm_eval: str | None = None
+    """Its version."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The numbers of one way of decoding, or of one task of lm-eval, with what is needed to repeat it."""
 
     title: str
-    settings: dict[str, Any]
-    """For the open-ended task the fields of its signatures; for another task {"task", "num_fewshot", ...}."""
+    settings: dict[str, str]
+    """The fields of the open-ended task's signatures, see `settings_of`; empty for another task."""
     numbers: list[Score]
     originals: list[Score] = field(default_factory=list)
     """The same metrics of the original continuations."""
     left_out: tuple[str, ...] = ()
-    """What the file has in place of numbers that are none, such as "acc is NaN"; not published."""
+    """Metrics that have no number in the file, such as "acc is NaN"; not published."""
+    task: TaskSettings | None = None
+    """Set for a task of lm-eval, None for the open-ended one."""
 
     @classmethod
     def from_json(cls, value: Value) -> "Evaluation":
         """Read what `write_results` wrote."""
         numbers, originals = (list(map(read_published_score, value[s].elements())) for s in ("numbers", "originals"))
-        return cls(value["title"].text(), _settings(value["settings"]), numbers, originals)
+        settings = value["settings"]
+        if settings.get("task") is None:
+            return cls(value["title"].text(), _settings(settings), numbers, originals)
+        return cls(value["title"].text(), {}, numbers, originals, task=_task_settings(settings))
 
     def to_json(self) -> dict[str, Any]:
         """Without `left_out`."""
         numbers, originals = (list(map(published_json, side)) for side in (self.numbers, self.originals))
-        return {"title": self.title, "settings": self.settings, "numbers": numbers, "originals": originals}
+        settings = asdict(self.task) if self.task else self.settings
+        return {"title": self.title, "settings": settings, "numbers": numbers, "originals": originals}
 
     @property
     def open_ended(self) -> bool:
-        """Whether texts were continued; if not it is another task of lm-eval."""
-        return "task" not in self.settings
+        """True where texts were continued, False for another task of lm-eval."""
+        return self.task is None
+
+    @property
+    def count(self) -> str | None:
+        """Number of texts or questions, where it is known."""
+        return self.settings.get("N") if self.task is None else str(self.task.N) if self.task.N else None
 
     def get(self, metric: str) -> Score | None:
         """The number of this name."""
@@ -114,7 +140,7 @@ def published(document: Value) -> list[Evaluation]:
     return evaluations
 
 
-def open_ended(table: Value, more: Value | None = None, fields: dict[str, Any] | None = None) -> Evaluation:
+def open_ended(table: Value, more: Value | None = None, fields: dict[str, str] | None = None) -> Evaluation:
     """An evaluation from the tables of `scores.score_records`.
 
     Args:
@@ -129,7 +155,7 @@ def open_ended(table: Value, more: Value | None = None, fields: dict[str, Any] |
 
 
 def evaluation_of(
-    settings: dict[str, Any], entries: dict[str, Value], originals: dict[str, Value], left_out: tuple[str, ...] = ()
+    settings: dict[str, str], entries: dict[str, Value], originals: dict[str, Value], left_out: tuple[str, ...] = ()
 ) -> Evaluation:
     """The evaluation of one way of decoding, from entries of a table by metric."""
     return Evaluation(title_of(settings), settings, _numbers(entries), _numbers(originals), left_out)
@@ -147,21 +173,23 @@ def settings_of(text: str) -> dict[str, str]:
     return {name: value for name in names if (value := sign.get(name)) is not None}
 
 
-def _settings(value: Value) -> dict[str, Any]:
-    """The settings of an evaluation, each of its type; of the open-ended task all that is needed to repeat it."""
-    if value.get("task") is None:
-        settings = {name: entry.text() for name, entry in value.items()}
-        if lacking := [name for name in RECIPE if name not in settings]:
-            raise HyperfitError(f"{value.file}: field '{value.field}' has no '{lacking[0]}'")
-        return settings
-    return {
-        "task": value["task"].text(),
-        "num_fewshot": value.optional("num_fewshot", lambda shots: shots.integer(high=1000)),
-        "limit": value.optional("limit", Value.number),
-        "N": value.optional("N", Value.integer),
-        "dtype": value.optional("dtype", Value.text),
-        "lm_eval": value.optional("lm_eval", Value.text),
-    }
+def _settings(value: Value) -> dict[str, str]:
+    """The settings of the open-ended task, with all that is needed to repeat it."""
+    settings = {name: entry.text() for name, entry in value.items()}
+    if lacking := [name for name in RECIPE if name not in settings]:
+        raise HyperfitError(f"{value.file}: field '{value.field}' has no '{lacking[0]}'")
+    return settings
+
+
+def _task_settings(value: Value) -> TaskSettings:
+    return TaskSettings(
+        value["task"].text(),
+        value.optional("num_fewshot", lambda shots: shots.integer(high=1000)),
+        value.optional("limit", Value.number),
+        value.optional("N", Value.integer),
+        value.optional("dtype", Value.text),
+        value.optional("lm_eval", Value.text),
+    )
 
 
 def _entries(table: Value) -> dict[str, Value]:
@@ -197,7 +225,7 @@ def _signed_score(metric: str, entry: Value, unit: str | None = None) -> Score:
     return score
 
 
-def _signed(entries: dict[str, Value], settings: dict[str, Any]) -> dict[str, Value]:
+def _signed(entries: dict[str, Value], settings: dict[str, str]) -> dict[str, Value]:
     """Entries of predictions along the original texts, which have no signature of their own, with one."""
     recipe: dict[str, Any] = {name: settings.get(name) for name in ("N", "dtype", "texts", "tok_hash", "v")}
     signed = {}
@@ -207,7 +235,7 @@ def _signed(entries: dict[str, Value], settings: dict[str, Any]) -> dict[str, Va
     return signed
 
 
-def title_of(settings: dict[str, Any]) -> str:
+def title_of(settings: dict[str, str]) -> str:
     """As in `greedy, citation blocking`."""
     decoding, block = settings.get("dec", "unknown"), settings.get("block", "none")
     if block == "none":

@@ -72,7 +72,7 @@ def verify(
         if titles and evaluation.title not in titles:
             checked += [_unchecked(evaluation, number, "not asked for") for number in evaluation.numbers]
             continue
-        say(f"Repeating {evaluation.title} ({evaluation.settings.get('N')} texts or questions)")
+        say(f"Repeating {evaluation.title} ({evaluation.count} texts or questions)")
         try:
             again = rerun.repeat(evaluation)
         except CheckpointError:

@@ -24,7 +24,7 @@ from hyperfit_eval.preference.analysis import analyse, write_preference
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
-from hyperfit_eval.publish.results import Evaluation, open_ended, settings_of, write_results
+from hyperfit_eval.publish.results import Evaluation, TaskSettings, open_ended, settings_of, write_results
 from hyperfit_eval.records import write_continuations
 from hyperfit_eval.reproduce.cells import distribution_scores
 from hyperfit_eval.reproduce.steps import Step, StepContext
@@ -184,7 +184,7 @@ def material(tmp_path_factory):
     (root / "<b>published").mkdir()
     write_results(
         root / "<b>published" / "results.json",
-        [Evaluation("greedy", settings, [number]), Evaluation("mmlu", {"task": "mmlu"}, [accuracy])],
+        [Evaluation("greedy", settings, [number]), Evaluation("mmlu", {}, [accuracy], task=TaskSettings("mmlu"))],
     )
     study = make_study([("fine", generation, records)], scenarios=[256], check_rate=0, seed=0, annotations=1)
     write_study(root / "study", study)

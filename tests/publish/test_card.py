@@ -18,7 +18,7 @@ from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.files import read_jsonl
 from hyperfit_eval.publish.card import base_of
 from hyperfit_eval.publish.privacy import without_paths
-from hyperfit_eval.publish.results import Evaluation, settings_of
+from hyperfit_eval.publish.results import Evaluation, TaskSettings, settings_of
 from hyperfit_eval.publish.staging import Push, stage
 from hyperfit_eval.scores.score import Score
 from hyperfit_eval.texts.blocks import read_blocks
@@ -292,7 +292,7 @@ def test_the_command_line(tiny_run, tiny_results, tmp_path):
 def test_a_title_for_each_rule_of_blocking():
     evaluation = Evaluation("greedy", {}, [Score("ttr_at_256", 1.0, "%", "s")])
     assert evaluation.open_ended and evaluation.get("ttr_at_256").value == 1.0
-    assert not replace(evaluation, settings={"task": "mmlu"}).open_ended
+    assert not replace(evaluation, task=TaskSettings("mmlu")).open_ended
 
 
 def test_results_that_are_no_numbers_are_named_and_left_out(tiny_run, tmp_path):
