@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..documents import Value
 from ..errors import HyperfitError
@@ -15,19 +14,24 @@ from .plan import LABELS
 from .setting import StudySetting
 from .steps import Say, Step, StepContext
 
+Columns = dict[str, dict[str, object]]
+"""Entries of preference columns as the file has them, by model and column: JSON, so that steps can depend on them."""
 
-def judged_columns(path: Path, names: Sequence[str]) -> dict[str, dict[str, Score]]:
-    """Scores of the preference columns of those models that have one of the names.
+
+def judged_columns(path: Path, names: Sequence[str]) -> Columns:
+    """The preference columns of those models that have one of the names.
 
     Raises:
         HyperfitError: not a file of `hyperfit preference`, or no person has judged.
     """
     models = preference_columns(path)
-    return {name: _scores(models[name], path) for name in names if name in models}
+    return {name: dict(models[name]) for name in names if name in models}
 
 
-def _scores(entries: Mapping[str, Any], path: Path) -> dict[str, Score]:
-    return {column: Score.from_json(column, Value(entry, str(path), column)) for column, entry in entries.items()}
+def judged_scores(columns: Columns, name: str) -> dict[str, Score]:
+    """The scores of one model by column; none where nobody judged it."""
+    entries = columns.get(name, {})
+    return {column: Score.from_json(column, Value(entry, "preference", column)) for column, entry in entries.items()}
 
 
 def check_continuations(context: StepContext, preference: Path | None, continuations: Mapping[str, Step]) -> None:

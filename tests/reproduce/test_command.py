@@ -7,7 +7,9 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.files import write_json
 from hyperfit_eval.reproduce.experiments.figure4 import figure4
+from hyperfit_eval.reproduce.judgements import judged_columns, judged_scores
 from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, select_experiments
 from hyperfit_eval.reproduce.plan import Plan
 from hyperfit_eval.reproduce.setting import demo_setting, setting_of
@@ -121,3 +123,16 @@ def test_settings_on_real_texts(hub, monkeypatch):
     assert len(setting.further.passages) == 50
     assert not {p.text for p in setting.texts.passages} & {p.text for p in setting.further.passages}
     assert setting.recipe == "demo" and setting.corpora == {"wiki": "recipe:wiki", "news": "recipe:news"}
+
+
+def test_judgements_are_inputs_of_the_steps_whose_tables_show_them(tmp_path):
+    entry = {"mean": 34.3, "low": 30.1, "high": 38.2, "n": 60, "unit": "%", "method": "t|conf:0.95",
+             "signature": "preference|N:60", "annotations": 180}  # fmt: skip
+    path, plan = tmp_path / "preference.json", Plan(demo_setting())
+    write_json(path, "preference", 1, {"models": {"base": {"preference_at_256": entry}}})
+    for make in (EXPERIMENTS["table1"], EXPERIMENTS["table4"]):
+        assert make(plan, path).inputs["preference"] == {"base": {"preference_at_256": entry}}
+        assert make(plan, path).key != make(plan).key
+    columns = judged_columns(path, ["base", "top_p"])
+    assert judged_scores(columns, "base")["preference_at_256"].text() == "34.3 [30.1, 38.2]"
+    assert judged_scores(columns, "top_p") == {}

@@ -1,11 +1,10 @@
 """Table 1: context perplexity and type-token ratio of base, Top-P, hyperfitted and blocked (paper, Section 4)."""
 
 from pathlib import Path
-from typing import Any
 
-from ...scores.score import difference
+from ...scores.score import Score, difference
 from ..cells import distribution_scores, read_metrics
-from ..judgements import check_continuations, judged_columns
+from ..judgements import check_continuations, judged_columns, judged_scores
 from ..plan import LABELS, Plan
 from ..section import Row, Section, Table
 from ..steps import Step, StepContext
@@ -41,7 +40,7 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
             Row(
                 LABELS[name],
                 {"context_perplexity": perplexity[of_model[name]], **_cells(table.generated["all"])}
-                | judged.get(name, {}),
+                | judged_scores(judged, name),
                 name,
             )
             for name, table in tables.items()
@@ -61,11 +60,11 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
     return Step("table1", make, {"preference": judged}, needs)
 
 
-def _cells(table: dict[str, Any]) -> dict[str, Any]:
+def _cells(table: dict[str, Score]) -> dict[str, Score]:
     return {name: table[name] for name in COLUMNS if name in table}
 
 
-def _findings(cells: dict[str, dict[str, Any]], judged: bool) -> list[str]:
+def _findings(cells: dict[str, dict[str, Score]], judged: bool) -> list[str]:
     ttr = {group: row["ttr_at_256"].value for group, row in cells.items()}
     lines = [
         f"TTR of the last 96 of 224 tokens: base {ttr['base']:.1f}, hyperfitted {ttr['hyperfitted']:.1f} "

@@ -3,13 +3,12 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...errors import HyperfitError
 from ...generation import Decoding
 from ...training.recipe_files import PAPER, read_recipe
 from ..cells import metrics_step, read_metrics
-from ..judgements import check_continuations, judged_columns
+from ..judgements import check_continuations, judged_columns, judged_scores
 from ..models import Model, continuation_step, hyperfitted
 from ..plan import Plan
 from ..section import Row, Section, Table
@@ -47,10 +46,12 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
         for name, table in tables.items():
-            cells: dict[str, Any] = dict(judged.get(f"corpus-{name}" if name in models else name, {}))
+            cells = judged_scores(judged, f"corpus-{name}" if name in models else name)
             for measure in ("ttr_at_256", "dataset_overlap"):
-                cells |= {f"{measure}_{source}": table[source].get(measure) for source in sources}
-            rows.append(Row(groups[name], {key: cell for key, cell in cells.items() if cell}, groups[name]))
+                cells |= {
+                    f"{measure}_{source}": table[source][measure] for source in sources if measure in table[source]
+                }
+            rows.append(Row(groups[name], cells, groups[name]))
         columns = {
             f"{measure}_{source}": f"{title}, {source}"
             for measure, title in MEASURES.items()
