@@ -1,6 +1,6 @@
 """Reading and writing the files between the rooms (docs/formats.md).
 
-Every file of ours is written to a temporary neighbour and renamed, so that a reader never sees half
+Every file of ours is written to a temporary neighbor and renamed, so that a reader never sees half
 of it; every file says what it is and in which version.
 """
 

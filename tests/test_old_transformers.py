@@ -27,7 +27,7 @@ ROPES = {
 
 
 def checkpoint(folder, rope, steps=0):
-    """A Llama that has learnt a text by heart in `steps`, its tokenizer, and the text's ids."""
+    """A Llama that has learned a text by heart in `steps`, its tokenizer, and the text's ids."""
     tokenizer = kinds.byte_level()
     corpus = [tokenizer("The quick brown foxes don't jump over the dog's well known tail in the barn.")["input_ids"]]
     set_seed(0)

@@ -30,7 +30,7 @@ class CitationBlocker(LogitsProcessor):
     Args:
         index: from `CitationIndex.load(path, tokenizer)`.
         prompt_length: tokens before the first generated one, left padding included; the same in every call.
-            When None it is learnt for each row: a row that continues none of those seen is a prompt (`RowStarts`).
+            When None it is learned for each row: a row that continues none of those seen is a prompt (`RowStarts`).
         include_prompt: let the prompt's tokens count as generated (in the paper they do not).
         max_overlap_tokens: also bound copies inside long words, see `CitationMatcher`.
         in_place: edit the scores that are passed in. `generate` passes a copy of its own, and returns the

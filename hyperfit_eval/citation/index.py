@@ -27,7 +27,7 @@ _CHUNK = 1 << 16
 
 
 class Overlap(NamedTuple):
-    """A stretch of `find`'s ids in which every n-gram occurs in the corpus."""
+    """A segment of `find`'s ids in which every n-gram occurs in the corpus."""
 
     start: int
     """Position of its first token in the ids."""

@@ -184,7 +184,7 @@ def _ascend(array: np.ndarray) -> bool:
 
 
 def _widest(borders: np.ndarray) -> int:
-    """The largest difference of neighbours in ascending borders."""
+    """The largest difference of neighbors in ascending borders."""
     return max(int(np.diff(borders[first : stop + 1]).max()) for first, stop in _chunks(len(borders) - 1))
 
 

@@ -66,7 +66,7 @@ def check(
 ) -> None:
     """Check that an index is whole; with a text, show where it repeats the indexed one.
 
-    A damaged index is refused in one line. Of a text, stretches are shown in which every 5 tokens in a row occur in
+    A damaged index is refused in one line. Of a text, segments are shown in which every 5 tokens in a row occur in
     the index. Tokens are those of the text as it is tokenized here; what was generated token by token can differ.
 
     Example: `hyperfit index check runs/book/citation_index.safetensors --full`
@@ -100,4 +100,4 @@ def _show_overlaps(index: Path, text: typer.FileText, tokenizer: str | None, ful
         copied = loaded.decode(ids[start : start + length])
         print(f"tokens {start}-{start + length - 1} ({length}), sequence {sequence}, token {offset}: {copied!r}")
     longest = max((overlap.length for overlap in overlaps), default=0)
-    print(f"{len(ids)} tokens, {len(overlaps)} stretches of {opened.ngram} tokens or more, the longest of {longest}")
+    print(f"{len(ids)} tokens, {len(overlaps)} segments of {opened.ngram} tokens or more, the longest of {longest}")

@@ -33,14 +33,16 @@ def playground(
     """
     require_extra("playground", "the playground", "gradio")
     _require_token(host, token)
-    from ..playground.lanes import open_lanes
+    from ..playground.columns import open_columns
     from ..terminal import hide_weight_bars
 
     hide_weight_bars()
-    lanes = open_lanes(models or [], device)  # before gradio, whose import takes seconds: what is wrong is said first
+    columns = open_columns(
+        models or [], device
+    )  # before gradio, whose import takes seconds: what is wrong is said first
     from ..playground.page import serve
 
-    serve(lanes, host, port, token)
+    serve(columns, host, port, token)
 
 
 def _require_token(host: str, token: str | None) -> None:

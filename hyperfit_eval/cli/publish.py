@@ -26,11 +26,11 @@ def push(
         str | None, typer.Option(help="Hub id of the base model, if RUN says a folder; none if it is on no Hub.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Hub id of the corpus, if RUN says a file.")] = None,
-    license: Annotated[str | None, typer.Option(help="Licence of the model. Default: that of the base model.")] = None,
+    license: Annotated[str | None, typer.Option(help="License of the model. Default: that of the base model.")] = None,
     include_blocks: Annotated[
         bool, typer.Option("--include-blocks", help="Publish the training passages too, as text.")
     ] = False,
-    blocks_license: Annotated[str | None, typer.Option(help="Licence of the training passages.")] = None,
+    blocks_license: Annotated[str | None, typer.Option(help="License of the training passages.")] = None,
     no_index: Annotated[
         bool, typer.Option("--no-index", help="Leave out the citation index: it holds the passages as token ids.")
     ] = False,
@@ -95,7 +95,7 @@ def push_dataset(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study that people have annotated.")],
     repo: Repo,
     license: Annotated[
-        str, typer.Option(help="Licence of the texts, an id of the Hub such as cc-by-4.0; or unknown, or other.")
+        str, typer.Option(help="License of the texts, an id of the Hub such as cc-by-4.0; or unknown, or other.")
     ],
     private: Private = False,
     revision: Revision = None,

@@ -1,10 +1,10 @@
 """The n-grams of a few sequences, numbered order by order, and how to find them in much other text.
 
-An (n+1)-gram is the pair of n-grams that begin at two neighbouring places. So each order is numbered
+An (n+1)-gram is the pair of n-grams that begin at two neighboring places. So each order is numbered
 from the order before by looking up pairs of numbers: nothing is compared by hash alone, and text that
 holds no n-gram of the sequences is dropped before order n + 1 is looked at.
 
-Texts are laid out row after row with one free place after each row. Neighbouring places are then always
+Texts are laid out row after row with one free place after each row. Neighboring places are then always
 in the same row, and no n-gram crosses a border.
 """
 
@@ -43,7 +43,7 @@ class PairTable:
         self._tables: list[tuple[np.uint64, np.uint64, np.ndarray]] = []
         rest = np.arange(len(keys), dtype=np.int32)
         while len(rest):
-            # Odd multiples of 2^64 / golden ratio spread neighbouring keys (Knuth, vol. 3, 6.4).
+            # Odd multiples of 2^64 / golden ratio spread neighboring keys (Knuth, vol. 3, 6.4).
             multiplier = np.uint64(0x9E3779B97F4A7C15 * (2 * len(self._tables) + 1) % 2**64)
             bits = (_SLOTS_PER_KEY * len(rest)).bit_length()
             shift = np.uint64(64 - bits)

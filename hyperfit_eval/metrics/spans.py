@@ -1,4 +1,4 @@
-"""Which tokens of a text repeat what it said before: the colours of the paper's Figure 1."""
+"""Which tokens of a text repeat what it said before: the colors of the paper's Figure 1."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import numpy as np
 def repeated_lengths(token_ids: Sequence[int]) -> np.ndarray:
     """For each token the length of the longest run it belongs to that stood earlier in the same text.
 
-    A run may overlap its earlier copy, as in a loop. Paper, Figure 1, which colours tokens by how
+    A run may overlap its earlier copy, as in a loop. Paper, Figure 1, which colors tokens by how
     repetitive the text is and gives no formula; this is ours.
 
     Args:

@@ -1,4 +1,4 @@
-"""The page: a context, settings of decoding, and a column for each lane."""
+"""The page: a context, settings of decoding, and a column for each column."""
 
 import hmac
 from collections.abc import AsyncIterator, Sequence
@@ -16,9 +16,9 @@ from ..records import CONTEXT_TOKENS, LONG
 from ..texts.contexts import demo_texts
 from ..tokenizers import plain_ids
 from ..web.local import LocalOnly, is_loopback
+from .columns import Column, Progress, continue_side_by_side
 from .guard import PageCallsOnly
-from .lanes import Lane, Progress, continue_side_by_side
-from .view import LEGEND, STYLE, lane_html
+from .view import LEGEND, STYLE, column_html
 
 EXAMPLES_OF_EACH_SOURCE = 3
 MOST_NEW_TOKENS = 512
@@ -28,10 +28,10 @@ _LOGIN = "the token is the password, with any name"
 GREEDY, SAMPLED = "greedy", "sampled"
 
 
-def build_page(lanes: Sequence[Lane]) -> gr.Blocks:
-    """The page for some lanes, ready to be launched."""
-    choices = example_contexts(lanes[0])
-    room = min(lane.engine.max_total_tokens for lane in lanes) - CONTEXT_TOKENS - 1
+def build_page(columns: Sequence[Column]) -> gr.Blocks:
+    """The page for some columns, ready to be launched."""
+    choices = example_contexts(columns[0])
+    room = min(column.engine.max_total_tokens for column in columns) - CONTEXT_TOKENS - 1
     with gr.Blocks(title="Hyperfitting playground", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("## Hyperfitting playground")
         with gr.Row():
@@ -57,16 +57,16 @@ def build_page(lanes: Sequence[Lane]) -> gr.Blocks:
                 )
         sampled = [temperature, top_p, top_k, min_p, seed]
         gr.HTML(LEGEND)
-        columns = []
+        panels = []
         with gr.Row(equal_height=False):
-            for lane in lanes:
+            for column in columns:
                 with gr.Column(min_width=280):  # on a phone one below the other
-                    columns.append(gr.HTML(lane_html(Progress(lane, []))))
+                    panels.append(gr.HTML(column_html(Progress(column, []))))
 
         async def run(*values: Any) -> AsyncIterator[list[str]]:
             try:
-                async for progress in continue_side_by_side(lanes, values[0], _sampling(*values[1:])):
-                    yield [lane_html(one) for one in progress]
+                async for progress in continue_side_by_side(columns, values[0], _sampling(*values[1:])):
+                    yield [column_html(one) for one in progress]
             except (HyperfitError, Overloaded, Failed) as error:
                 raise gr.Error(escape(str(error)), print_exception=False) from error
 
@@ -76,14 +76,14 @@ def build_page(lanes: Sequence[Lane]) -> gr.Blocks:
             method, sampled, api_visibility="private", show_progress="hidden",
         )  # fmt: skip
         running = start.click(
-            run, [context, method, *sampled, new_tokens], columns, api_visibility="private", show_progress="hidden",
+            run, [context, method, *sampled, new_tokens], panels, api_visibility="private", show_progress="hidden",
             concurrency_limit=4,
         )  # fmt: skip
         stop.click(None, cancels=[running], api_visibility="private")
     return page
 
 
-def serve(lanes: Sequence[Lane], host: str, port: int, token: str | None = None) -> None:
+def serve(columns: Sequence[Column], host: str, port: int, token: str | None = None) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
@@ -91,14 +91,14 @@ def serve(lanes: Sequence[Lane], host: str, port: int, token: str | None = None)
     Raises:
         HyperfitError: the port is taken.
     """
-    page = build_page(lanes)
+    page = build_page(columns)
     try:
         address = launch(page, host, port, token)
         login = "" if token is None else f"; {_LOGIN}"
-        print(f"{' | '.join(lane.title for lane in lanes)}\nopen {address} (Ctrl-C stops{login})", flush=True)
+        print(f"{' | '.join(column.title for column in columns)}\nopen {address} (Ctrl-C stops{login})", flush=True)
         page.block_thread()
     finally:
-        for engine in {lane.engine for lane in lanes}:
+        for engine in {column.engine for column in columns}:
             engine.close()
 
 
@@ -128,16 +128,16 @@ def launch(page: gr.Blocks, host: str, port: int, token: str | None = None) -> s
     return address
 
 
-def example_contexts(lane: Lane) -> list[tuple[str, str]]:
+def example_contexts(column: Column) -> list[tuple[str, str]]:
     """Labels and texts: openings of the evaluation texts, then of training passages, which show copying."""
-    tokenizer, counts, found = lane.engine.tokenizer, dict[str, int](), []
+    tokenizer, counts, found = column.engine.tokenizer, dict[str, int](), []
     for passage in demo_texts().passages:
         counts[passage.source] = counts.get(passage.source, 0) + 1
         if counts[passage.source] <= EXAMPLES_OF_EACH_SOURCE:
             ids = plain_ids(tokenizer, passage.text)[:CONTEXT_TOKENS]
             found.append((passage.source, tokenizer.decode(ids)))
-    if lane.sources is not None:
-        rows = islice(lane.sources.sequences(), EXAMPLES_OF_EACH_SOURCE)
+    if column.sources is not None:
+        rows = islice(column.sources.sequences(), EXAMPLES_OF_EACH_SOURCE)
         found += [("training set", tokenizer.decode(row[:CONTEXT_TOKENS].tolist())) for row in rows]
     return [(f"{source}: {' '.join(text.split())[:_LABEL_CHARACTERS]}…", text) for source, text in found]
 
@@ -150,7 +150,7 @@ def _theme() -> gr.themes.Base:
 def _sampling(
     method: str, temperature: float, top_p: float, top_k: float, min_p: float, seed: float | None, new_tokens: float
 ) -> Sampling:
-    """EOS is masked, as in the paper: all lanes write equally much."""
+    """EOS is masked, as in the paper: all columns write equally much."""
     greedy = Sampling(max_new_tokens=int(new_tokens), min_new_tokens=int(new_tokens))
     if method == GREEDY:
         return greedy

@@ -8,49 +8,49 @@ from itertools import pairwise
 from ..metrics import type_token_ratio
 from ..records import SHORT
 from ..report.marked import marked_pieces, source_text
-from .lanes import Lane, Progress
+from .columns import Column, Progress
 
 STYLE = """
-.lane { --r1: #fde9c8; --r2: #f9c784; --r3: #ef8f5a; --copied: #6a3d9a; --blocked: #00695c; --quiet: #5c5c5c; }
-.dark .lane { --r1: #4a3a1e; --r2: #75500f; --r3: #9c4a1b; --copied: #c3a0ea; --blocked: #5fd6c3; --quiet: #a3a3a0; }
-.lane h3 { margin: 0 0 .4rem; font-size: 1rem; }
-.lane dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: .2rem .6rem; margin: 0 0 .7rem; }
-.lane dl > div { display: flex; flex-direction: column; }
-.lane dt { color: var(--quiet); font-size: .75rem; order: 2; line-height: 1.25; }
-.lane dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
-.lane p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
-#context textarea, .lane p { unicode-bidi: plaintext; }
-.lane .context { color: var(--quiet); }
-.lane p.note { color: var(--quiet); font-size: .85rem; min-height: 0; margin: 0 0 .5rem; }
-.lane .r1 { background: var(--r1); } .lane .r2 { background: var(--r2); } .lane .r3 { background: var(--r3); }
-.lane .copied { text-decoration: underline 2px var(--copied); text-underline-offset: 3px; cursor: help; }
-.lane .blocked { border-bottom: 2px dotted var(--blocked); color: var(--blocked); font-weight: 600; cursor: help; }
-.legend > span { margin-right: 1.1rem; } .legend.lane { font-size: .85rem; }
+.model { --r1: #fde9c8; --r2: #f9c784; --r3: #ef8f5a; --copied: #6a3d9a; --blocked: #00695c; --quiet: #5c5c5c; }
+.dark .model { --r1: #4a3a1e; --r2: #75500f; --r3: #9c4a1b; --copied: #c3a0ea; --blocked: #5fd6c3; --quiet: #a3a3a0; }
+.model h3 { margin: 0 0 .4rem; font-size: 1rem; }
+.model dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: .2rem .6rem; margin: 0 0 .7rem; }
+.model dl > div { display: flex; flex-direction: column; }
+.model dt { color: var(--quiet); font-size: .75rem; order: 2; line-height: 1.25; }
+.model dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.model p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.65; min-height: 12rem; }
+#context textarea, .model p { unicode-bidi: plaintext; }
+.model .context { color: var(--quiet); }
+.model p.note { color: var(--quiet); font-size: .85rem; min-height: 0; margin: 0 0 .5rem; }
+.model .r1 { background: var(--r1); } .model .r2 { background: var(--r2); } .model .r3 { background: var(--r3); }
+.model .copied { text-decoration: underline 2px var(--copied); text-underline-offset: 3px; cursor: help; }
+.model .blocked { border-bottom: 2px dotted var(--blocked); color: var(--blocked); font-weight: 600; cursor: help; }
+.legend > span { margin-right: 1.1rem; } .legend.model { font-size: .85rem; }
 """
 LEGEND = (
-    '<div class="lane legend"><span><span class="r1">said before</span>: 4, <span class="r2">8</span>, '
+    '<div class="model legend"><span><span class="r1">said before</span>: 4, <span class="r2">8</span>, '
     '<span class="r3">16</span> tokens or more</span>'
     '<span><span class="copied">copied</span> from the training set</span>'
     '<span><span class="blocked">blocked</span>: another token was banned here</span>Hover for the source.</div>'
 )
 
 
-def lane_html(progress: Progress) -> str:
-    """One lane: its title, numbers and text."""
-    context = escape(progress.lane.engine.tokenizer.decode(progress.context_ids))
+def column_html(progress: Progress) -> str:
+    """One column: its title, numbers and text."""
+    context = escape(progress.column.engine.tokenizer.decode(progress.context_ids))
     return (
-        f'<div class="lane"><h3>{escape(progress.lane.title)}</h3>{_numbers(progress)}{_note(progress.lane)}'
+        f'<div class="model"><h3>{escape(progress.column.title)}</h3>{_numbers(progress)}{_note(progress.column)}'
         f'<p dir="auto"><span class="context">{context}</span>'
         f"{''.join(_text(progress))}</p></div>"
     )
 
 
-def _note(lane: Lane) -> str:
-    return "" if lane.sources is not None else '<p class="note">No citation index: copies are not marked.</p>'
+def _note(column: Column) -> str:
+    return "" if column.sources is not None else '<p class="note">No citation index: copies are not marked.</p>'
 
 
 def _numbers(progress: Progress) -> str:
-    ids, index = progress.ids, progress.lane.sources
+    ids, index = progress.ids, progress.column.sources
     window = min(SHORT, len(ids))
     ttr = f"{100 * type_token_ratio(ids, window):.0f}" if ids else "-"
     longest = max((overlap.length for overlap in index.find(ids)), default=0) if index else 0
@@ -60,15 +60,15 @@ def _numbers(progress: Progress) -> str:
         (f"TTR of the last {window or SHORT} tokens, %", ttr),
         ("longest copied run, tokens", copied),
         ("mean top-1 mass, %", mass),
-        ("blocked", str(len(progress.blocked)) if progress.lane.blocking else "-"),
+        ("blocked", str(len(progress.blocked)) if progress.column.blocking else "-"),
     ]
     return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in shown) + "</dl>"
 
 
 def _text(progress: Progress) -> Iterator[str]:
     """The pieces of the continuation as spans, cut once more at blocked positions."""
-    lane, start = progress.lane, 0
-    tokenizer, index = lane.engine.tokenizer, lane.sources
+    column, start = progress.column, 0
+    tokenizer, index = column.engine.tokenizer, column.sources
     if not progress.ids:
         return
     stops = _blocked_stops(progress)
@@ -88,7 +88,7 @@ def _text(progress: Progress) -> Iterator[str]:
 
 def _blocked_stops(progress: Progress) -> list[tuple[int, int, str]]:
     """Of each token that was chosen because another was banned: where its characters begin and end, and why."""
-    decode, index = progress.lane.engine.tokenizer.decode, progress.lane.sources
+    decode, index = progress.column.engine.tokenizer.decode, progress.column.sources
     stops = []
     for place in progress.blocked:
         begin, end = (len(decode(progress.ids[:stop]).rstrip("\ufffd")) for stop in (place, place + 1))
@@ -97,7 +97,7 @@ def _blocked_stops(progress: Progress) -> list[tuple[int, int, str]]:
             found = index.find(progress.ids[max(0, place - index.ngram) : place])
             if found:
                 sequence, offset = found[0].sequence, found[0].offset
-                source = source_text(progress.lane.engine.tokenizer, index, sequence, offset, index.ngram)
+                source = source_text(progress.column.engine.tokenizer, index, sequence, offset, index.ngram)
                 why = f"banned here: going on as in passage {sequence + 1}: {source}"
         stops.append((begin, end, why))
     return stops

@@ -17,7 +17,7 @@ from .study import Study
 from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, outcome
 
 OUTCOMES = {ORIGINAL_BETTER: "original", EQUAL: "equal", MODEL_BETTER: "model"}
-UNKNOWN_LICENCE = "unknown"
+UNKNOWN_LICENSE = "unknown"
 
 
 def annotation_rows(
@@ -74,13 +74,13 @@ def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
 def dataset_files(
     study: Study,
     answers: Sequence[Answer],
-    licence: str = UNKNOWN_LICENCE,
+    license: str = UNKNOWN_LICENSE,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The files of a Hub dataset: annotations and a card, by path.
 
     Args:
-        licence: of the texts; the originals keep the licences of the datasets that they come from.
+        license: of the texts; the originals keep the licenses of the datasets that they come from.
         names: what models are called there, where it is not their name in the study.
     Raises:
         HyperfitError: nothing was annotated yet.
@@ -98,8 +98,8 @@ def dataset_files(
         trim_blocks=True,
     )
     card = environment.get_template("dataset_card.md.j2").render(
-        licence=licence,
-        unknown=licence == UNKNOWN_LICENCE,
+        license=license,
+        unknown=license == UNKNOWN_LICENSE,
         study=study,
         models={names.get(name, name): made for name, made in study.models.items()},
         annotations=len(judged),

@@ -1,6 +1,6 @@
 """An LLM as judge of the same pairs, through any OpenAI-compatible chat endpoint.
 
-Judges favour a side, so each pair is asked in both orders. What a judge says never mixes with what
+Judges favor a side, so each pair is asked in both orders. What a judge says never mixes with what
 people said: it has its own file, its own part of the results and its own name.
 """
 

@@ -27,7 +27,7 @@ TAGS = ["hyperfitting", "text-generation"]
 DIGITS = 4
 """Of the numbers in the metadata."""
 _FRONT = re.compile(r"\s*---[^\S\n]*\n(.*?)\n---", re.DOTALL)
-_LICENCE = re.compile(r"[A-Za-z0-9.+-]+")
+_LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 _DESCRIBED = {"text-generation": "Open-ended continuation", "lm-eval": "lm-evaluation-harness"}
 
 
@@ -37,7 +37,7 @@ class Base:
 
     id: str | None
     """On the Hub, or None."""
-    licence: dict[str, str]
+    license: dict[str, str]
     """license, and for "other" license_name and license_link."""
     language: str | list[str] | None = None
 
@@ -47,15 +47,15 @@ class Base:
         return self.id or UNNAMED
 
 
-def base_of(model: str, given: str | None, licence: str | None) -> Base:
-    """The base model's id and licence, by its own card unless they are given.
+def base_of(model: str, given: str | None, license: str | None) -> Base:
+    """The base model's id and license, by its own card unless they are given.
 
     Args:
         model: the run's model, a folder or Hub id.
         given: its Hub id, or "none" where it is on no Hub.
-        licence: the licence of the published model.
+        license: the license of the published model.
     Raises:
-        HyperfitError: the model is a folder and no id was given, or its licence is unknown.
+        HyperfitError: the model is a folder and no id was given, or its license is unknown.
     """
     base = given
     if base is None:
@@ -69,30 +69,30 @@ def base_of(model: str, given: str | None, licence: str | None) -> Base:
         raise HyperfitError(
             f"--base-model {base}: no Hub id, or a folder of this name is here; expected USER/NAME, or none"
         )
-    data = _metadata(Path(model), None if base == "none" else base, ask=licence is None)
+    data = _metadata(Path(model), None if base == "none" else base, ask=license is None)
     terms = {
         name: data[name] for name in ("license", "license_name", "license_link") if isinstance(data.get(name), str)
     }
-    if licence is not None and licence != terms.get("license"):
-        require_licence_id(licence)
-        terms = {"license": licence}
+    if license is not None and license != terms.get("license"):
+        require_license_id(license)
+        terms = {"license": license}
     if "license" not in terms:
         raise HyperfitError(
-            f"no licence is known of {model if base == 'none' else base}, and a finetune inherits it; read it there "
+            f"no license is known of {model if base == 'none' else base}, and a finetune inherits it; read it there "
             "and add --license ID"
         )
     return Base(None if base == "none" else base, terms, data.get("language"))
 
 
-def require_licence_id(licence: str) -> None:
-    """Raise unless this can be the id of a licence on the Hub.
+def require_license_id(license: str) -> None:
+    """Raise unless this can be the id of a license on the Hub.
 
     Raises:
         HyperfitError: with what an id looks like.
     """
-    if not _LICENCE.fullmatch(licence):
+    if not _LICENSE.fullmatch(license):
         raise HyperfitError(
-            f"--license {licence!r}: no licence id; expected one of the Hub, such as cc-by-4.0, or other"
+            f"--license {license!r}: no license id; expected one of the Hub, such as cc-by-4.0, or other"
         )
 
 
@@ -115,7 +115,7 @@ def _metadata(folder: Path, base: str | None, ask: bool) -> dict[str, Any]:
         return metadata
     except (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise HyperfitError(
-            f"the card of {base or folder} cannot be read for its licence ({str(error).strip().splitlines()[0]}); "
+            f"the card of {base or folder} cannot be read for its license ({str(error).strip().splitlines()[0]}); "
             "add --license ID"
         ) from error
 
@@ -139,9 +139,9 @@ def render(push: "Push", run: RunFacts, base: Base, dataset: str | None, evaluat
         tags=TAGS,
         model_name=name,
         eval_results=_model_index(evaluations),
-        license=base.licence["license"],
-        license_name=base.licence.get("license_name"),
-        license_link=base.licence.get("license_link"),
+        license=base.license["license"],
+        license_name=base.license.get("license_name"),
+        license_link=base.license.get("license_link"),
     )
     if base.id:
         metadata["base_model_relation"] = "finetune"
@@ -200,14 +200,14 @@ def load(path: Path, kind: Literal["model", "dataset"] = "model") -> Any:
 
 
 def check(path: Path, kind: Literal["model", "dataset"] = "model") -> None:
-    """Raise when huggingface_hub cannot read the card back, or finds no licence or no text in it.
+    """Raise when huggingface_hub cannot read the card back, or finds no license or no text in it.
 
     Raises:
         HyperfitError: with what is wrong.
     """
     card = load(path, kind)
     if not isinstance(card.data.get("license"), str) or not card.text.strip():
-        raise HyperfitError(f"{path.name}: not a valid card (no licence, or no text)")
+        raise HyperfitError(f"{path.name}: not a valid card (no license, or no text)")
 
 
 def eval_results(dataset: str, evaluations: list[Evaluation]) -> list[dict[str, Any]]:

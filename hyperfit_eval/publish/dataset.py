@@ -31,10 +31,10 @@ def push_dataset(
         license: of the texts, an id of the Hub.
         dry_run: write the repository to this folder, which must be empty or not there, and upload nothing.
     Raises:
-        HyperfitError: no licence id, no study, nothing annotated, a path of this machine in it, or as `upload`;
+        HyperfitError: no license id, no study, nothing annotated, a path of this machine in it, or as `upload`;
             nothing is uploaded before all of it is ready.
     """
-    card.require_licence_id(license)
+    card.require_license_id(license)
     return publish(lambda folder: _stage(study, folder, license), destination, dry_run, say)
 
 

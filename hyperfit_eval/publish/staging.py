@@ -72,7 +72,7 @@ def stage(push: Push, folder: Path, *, link: bool = False, say: Callable[[str], 
             this machine in a file.
     """
     document = _finished(push.run)
-    _require_licence_for_blocks(push)
+    _require_license_for_blocks(push)
     blocks = read_blocks(push.run / BLOCKS_FILE)
     model = Value(document, run_folder.RUN)["model"].text()
     local = {name for name in (model, blocks.corpus) if not privacy.is_hub_id(name)}
@@ -140,10 +140,10 @@ def _finished(run: Path) -> dict[str, Any]:
     return document
 
 
-def _require_licence_for_blocks(push: Push) -> None:
+def _require_license_for_blocks(push: Push) -> None:
     if push.include_blocks and not push.blocks_license:
         raise HyperfitError(
-            "--include-blocks publishes the training text itself; say under which licence, such as "
+            "--include-blocks publishes the training text itself; say under which license, such as "
             "--blocks-license cc0-1.0"
         )
     if push.blocks_license and not push.include_blocks:

@@ -10,7 +10,7 @@ from ..citation import CitationIndex
 from ..metrics import repeated_lengths
 
 LEVELS = (4, 8, 16)
-"""Tokens of a repeated run from which each level of colour begins."""
+"""Tokens of a repeated run from which each level of color begins."""
 AROUND_TOKENS = 12
 """Of the training text, shown on either side of a copied run."""
 
@@ -18,7 +18,7 @@ AROUND_TOKENS = 12
 def marked_pieces(
     tokenizer: Any, context_ids: Sequence[int], continuation_ids: Sequence[int], index: CitationIndex | None = None
 ) -> list[dict[str, Any]]:
-    """Cut a continuation where its colour or its source changes.
+    """Cut a continuation where its color or its source changes.
 
     Args:
         context_ids: repetitions of it count, too; it is not part of the result.

@@ -12,7 +12,7 @@ from .models import CHECKPOINT
 from .steps import Step, StepContext
 
 GREYS = 8
-"""Colours of the tiny model."""
+"""Colors of the tiny model."""
 SIDE = 8
 PRETRAINING_IMAGES, PROMPTS = 1400, 200
 """Of the 1797 digits; the prompts are in neither training set."""
@@ -100,6 +100,6 @@ def _write_images(folder: Path, numbers: np.ndarray) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    grey = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
+    gray = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
     for number in numbers:
-        Image.fromarray(grey[number]).save(folder / f"{number:04}.png")
+        Image.fromarray(gray[number]).save(folder / f"{number:04}.png")

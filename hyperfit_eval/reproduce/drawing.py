@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from .. import files
 
-# Okabe and Ito's colors, told apart by readers of any color vision; markers tell the series apart in grey.
+# Okabe and Ito's colors, told apart by readers of any color vision; markers tell the series apart in gray.
 SERIES = {
     "original texts": ("0.35", ":", ""),
     "base": ("#0072b2", "-", "o"),

@@ -18,8 +18,8 @@ from .corpus import Corpus
 KIND = "blocks"
 VERSION = 1
 
-STRETCH_CHARS_PER_TOKEN = 32
-"""Long texts are tokenized in stretches of about eight blocks, so that a large corpus is sampled, not read through."""
+SEGMENT_CHARS_PER_TOKEN = 32
+"""Long texts are tokenized in segments of about eight blocks, so that a large corpus is sampled, not read through."""
 POOL = 2
 """Blocks are drawn from at least this many times as many, unless the corpus has fewer."""
 TEXTS_TO_HOLD_OUT = 10
@@ -189,8 +189,8 @@ class _Source:
         rng: np.random.Generator,
         avoid: set[tuple[str, ...]],
     ) -> None:
-        size = STRETCH_CHARS_PER_TOKEN * length
-        self.stretches = [(n, span) for n, text in enumerate(corpus.texts) for span in _stretches(text, size)]
+        size = SEGMENT_CHARS_PER_TOKEN * length
+        self.segments = [(n, span) for n, text in enumerate(corpus.texts) for span in _segments(text, size)]
         self.texts = corpus.texts
         self.tokenizer, self.length, self.rng, self.avoid = tokenizer, length, rng, avoid
         self.left_out: set[tuple[int, ...]] = set()
@@ -221,10 +221,10 @@ class _Source:
         return drawn
 
     def _blocks(self, exclude: Collection[int]) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-        """Yield (owners, ids) of all blocks: stretch by stretch in random order, then of joined short texts."""
+        """Yield (owners, ids) of all blocks: segment by segment in random order, then of joined short texts."""
         short = []
-        for place in self.rng.permutation(len(self.stretches)):
-            text, span = self.stretches[place]
+        for place in self.rng.permutation(len(self.segments)):
+            text, span = self.segments[place]
             if text in exclude:
                 continue
             ids = plain_ids(self.tokenizer, self.texts[text][span].strip())
@@ -245,7 +245,7 @@ class _Source:
                 owners, joined = [], []
 
 
-def _stretches(text: str, size: int) -> Iterator[slice]:
+def _segments(text: str, size: int) -> Iterator[slice]:
     """Cut a text into equal parts of about `size` characters, at the next paragraph or else the next blank."""
     parts = max(1, round(len(text) / size))
     start = 0

@@ -11,14 +11,14 @@ from pathlib import Path
 from .. import files
 from ..errors import HyperfitError
 from .contamination import word_ngrams
-from .filters import MIN_TOKENS, problem, sure_tokens
+from .filters import MIN_TOKENS, min_tokens, problem
 from .sources import SOURCES, Document
 
 KIND = "texts"
 VERSION = 1
 
 MAX_PER_DOCUMENT = {"wikipedia": 3, "fiction": 1, "news": 1}
-"""From one article or stretch (`sources.STRETCH_CHARS`): WikiText holds out 60 articles in each split."""
+"""From one article or segment (`sources.SEGMENT_CHARS`): WikiText holds out 60 articles in each split."""
 STARTS_TRIED = 3
 """Paragraphs of a section at which a passage may start: past these a text is no longer at its opening."""
 
@@ -212,7 +212,7 @@ def _from(section: list[str], start: int) -> str:
     """Paragraphs from `start` up to the one in which MIN_TOKENS is reached, or to the section's end."""
     end, tokens = start, 0
     while end < len(section) and tokens < MIN_TOKENS:
-        tokens += sure_tokens(section[end])
+        tokens += min_tokens(section[end])
         end += 1
     return "\n\n".join(section[start:end])
 

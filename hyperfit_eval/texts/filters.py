@@ -46,7 +46,7 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def sure_tokens(text: str) -> int:
+def min_tokens(text: str) -> int:
     """Tokens that every common tokenizer needs at least for `text`.
 
     The usual pre-tokenizers part words at blanks and, from the word before it, a mark such as a comma
@@ -58,7 +58,7 @@ def sure_tokens(text: str) -> int:
 
 def too_short(text: str) -> str | None:
     """Stands in for choosing texts that fill 256 tokens: with any tokenizer, not just the one at hand."""
-    return None if sure_tokens(text) >= MIN_TOKENS else "too short"
+    return None if min_tokens(text) >= MIN_TOKENS else "too short"
 
 
 def opens_midway(text: str) -> str | None:

@@ -1,6 +1,6 @@
 """The three text sources of the paper (Section 4), loaded with `datasets` from their Hub ids.
 
-A document is what a person would call one text: a Wikipedia article, a news article, a stretch of a
+A document is what a person would call one text: a Wikipedia article, a news article, a segment of a
 novel. It holds sections, and a section holds paragraphs that follow one another.
 """
 
@@ -20,8 +20,8 @@ WIKITEXT_SPLITS = ("test", "validation", "train")
 """Held-out articles first: train is part of many training mixtures."""
 NEWS_MONTHS = ("2024-01", "2024-02", "2024-03")
 """After the training data of the paper's models ends (Llama 3.1: December 2023)."""
-STRETCH_CHARS = 30_000
-"""The fiction file does not mark where a novel ends. A stretch stands in for a document: at most one
+SEGMENT_CHARS = 30_000
+"""The fiction file does not mark where a novel ends. A segment stands in for a document: at most one
 passage comes from each 30,000 characters, so at most about 17 from a novel of 500,000."""
 
 _TITLE = re.compile(r"^ = [^=].* = \n?$")
@@ -34,7 +34,7 @@ _LINE_OF_SENTENCES = re.compile(r"[.?!…][\"'”’)]*$")
 
 @dataclass(frozen=True)
 class Document:
-    """One article or one stretch of a novel."""
+    """One article or one segment of a novel."""
 
     title: str | None
     sections: list[list[str]]
@@ -58,11 +58,11 @@ def wikipedia() -> Iterator[Tier]:
 
 
 def fiction() -> Iterator[Tier]:
-    """Stretches of the fiction file: every tenth from the first, then every tenth from the second, and so on."""
+    """Segments of the fiction file: every tenth from the first, then every tenth from the second, and so on."""
     path, name = FICTION
     # One row for the whole file: split by lines, the empty lines that part chapters would be rows too.
     rows = load_hub(path, data_files=name, split="train", sample_by="document", encoding_errors="replace")
-    documents = [document for text in rows["text"] for document in stretches(chapters(text))]
+    documents = [document for text in rows["text"] for document in segments(chapters(text))]
     # A tenth of the real file is plenty, and spread over it; filtering all of it takes ten times as long.
     for first in range(10):
         yield Tier(f"{path}/{name}", documents[first::10])
@@ -121,7 +121,7 @@ def chapters(text: str) -> list[list[str]]:
     return [chapter for chapter in found if chapter]
 
 
-def stretches(all_chapters: Iterable[list[str]], size: int = STRETCH_CHARS) -> Iterator[Document]:
+def segments(all_chapters: Iterable[list[str]], size: int = SEGMENT_CHARS) -> Iterator[Document]:
     """Deal chapters, in order, to documents of at least `size` characters; a long chapter goes to several."""
     sections: list[list[str]] = []
     chars = 0

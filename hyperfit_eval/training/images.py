@@ -1,4 +1,4 @@
-"""Images as training blocks for ImageGPT: a pixel is a token, the nearest of its colours (paper, Section 7.1)."""
+"""Images as training blocks for ImageGPT: a pixel is a token, the nearest of its colors (paper, Section 7.1)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -96,15 +96,15 @@ def unseen_images(options: HyperfitArguments, count: int) -> list[np.ndarray]:
 
 
 def pixel_tokens(images: Iterable[np.ndarray], processor: Any) -> np.ndarray:
-    """Nearest colours, row by row, int64, shape (N, pixels)."""
-    # One at a time: the processor keeps the distance of each pixel of a batch to each colour, 4 MB for an image of
-    # 32 x 32 and 512 colours.
+    """Nearest colors, row by row, int64, shape (N, pixels)."""
+    # One at a time: the processor keeps the distance of each pixel of a batch to each color, 4 MB for an image of
+    # 32 x 32 and 512 colors.
     found = [processor(image, input_data_format="channels_last")["input_ids"][0] for image in images]
     return np.stack([np.asarray(each).reshape(-1) for each in found]).astype(np.int64)
 
 
 def digit_images() -> np.ndarray:
-    """scikit-learn's handwritten digits in 17 levels of grey, 0 to 16, float64, shape (1797, 8, 8)."""
+    """scikit-learn's handwritten digits in 17 levels of gray, 0 to 16, float64, shape (1797, 8, 8)."""
     require_extra("images", "the corpus of digits", "sklearn")
     from sklearn.datasets import load_digits
 
@@ -114,8 +114,8 @@ def digit_images() -> np.ndarray:
 def _images(options: HyperfitArguments, split: str) -> Any:
     """A sequence of RGB images."""
     if options.corpus == DIGITS:
-        grey = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+        gray = np.rint(digit_images() * (255 / 16)).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
     from datasets import Image
 
     rows = load_hub(options.corpus, options.corpus_config, split=split, data_files=options.corpus_file)

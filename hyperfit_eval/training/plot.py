@@ -11,7 +11,7 @@ from .. import files
 from .monitor import Evaluation
 
 TRAINING, VALIDATION, VARIETY = "#0072b2", "#d55e00", "#009e73"
-"""Told apart by readers of any colour vision; line styles and markers tell them apart in grey."""
+"""Told apart by readers of any color vision; line styles and markers tell them apart in gray."""
 
 
 def plot_history(path: str | Path, history: Sequence[Evaluation], original_ttr: float | None = None) -> None:

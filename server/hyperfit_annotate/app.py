@@ -41,7 +41,7 @@ class NewAnnotator(BaseModel):
     name: str = Field(max_length=200)
 
 
-class Joining(NewAnnotator):
+class JoinPolicy(NewAnnotator):
     """Who makes an account for themselves."""
 
     token: str | None = Field(None, pattern="^[0-9a-f]{32,64}$")
@@ -199,7 +199,9 @@ annotating = APIRouter(prefix="/api")
 
 
 @annotating.post("/join")
-def join(body: Joining, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]) -> dict[str, str]:
+def join(
+    body: JoinPolicy, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]
+) -> dict[str, str]:
     """Make an account."""
     if not request.app.state.access.may_join(token):
         raise HTTPException(401, "an invitation is needed: ask who runs the study for the link")

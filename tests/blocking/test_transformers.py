@@ -163,7 +163,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def world():
-    """Tokenizer, training ids and a Llama of 50k parameters that has learnt both texts by heart."""
+    """Tokenizer, training ids and a Llama of 50k parameters that has learned both texts by heart."""
     tokenizer = kinds.byte_level()
     ids = [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in TEXTS]
     set_seed(0)

@@ -137,7 +137,7 @@ def test_refused():
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(text=st.text(min_size=1, max_size=20), kind=st.sampled_from(["byte_level", "sentencepiece"]))
 def test_no_word_starts_inside_a_character(text, kind):
-    """Banning there would leave half a character: every stretch between two word starts is whole UTF-8."""
+    """Banning there would leave half a character: every segment between two word starts is whole UTF-8."""
     tokenizer = getattr(kinds, kind)()
     if kind == "sentencepiece":
         text = text.replace("▁", "")

@@ -47,9 +47,9 @@ def test_build_inspect_and_check(folder):
     (folder / "text.txt").write_text(f"Nobody wrote this.{copied}\n")
     first, last = run("check", index, folder / "text.txt").splitlines()
     assert "(17), sequence 2, token 3: " in first and first.endswith(repr(copied))
-    assert last.endswith(" tokens, 1 stretches of 5 tokens or more, the longest of 17")
+    assert last.endswith(" tokens, 1 segments of 5 tokens or more, the longest of 17")
     output = run("check", index, "-", "--tokenizer", folder, input="Nobody wrote this.")
-    assert output.endswith(" tokens, 0 stretches of 5 tokens or more, the longest of 0\n")
+    assert output.endswith(" tokens, 0 segments of 5 tokens or more, the longest of 0\n")
 
 
 def test_check_says_what_was_compared(folder, monkeypatch):

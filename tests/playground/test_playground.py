@@ -1,4 +1,4 @@
-"""The playground: lanes that grow side by side, their HTML, and the page in a browser."""
+"""The playground: columns that grow side by side, their HTML, and the page in a browser."""
 
 import asyncio
 import gc
@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.playground.lanes import Lane, Progress, continue_side_by_side, open_lanes
-from hyperfit_eval.playground.view import lane_html
+from hyperfit_eval.playground.columns import Column, Progress, continue_side_by_side, open_columns
+from hyperfit_eval.playground.view import column_html
 from hyperfit_eval.report.marked import source_text
 from hyperfit_eval.tokenizers import plain_ids
 
@@ -47,18 +47,18 @@ def checkpoint(tiny_checkpoint, index, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lanes(checkpoint, tiny_checkpoint):
-    opened = open_lanes([str(tiny_checkpoint), str(checkpoint)], "cpu")
+def columns(checkpoint, tiny_checkpoint):
+    opened = open_columns([str(tiny_checkpoint), str(checkpoint)], "cpu")
     yield opened
-    for engine in {lane.engine for lane in opened}:
+    for engine in {column.engine for column in opened}:
         engine.close()
 
 
 def shown(tokenizer, text, index=None, blocked=(), context="no one"):
-    """A lane's HTML after its heading."""
+    """A column's HTML after its heading."""
     ids = plain_ids(tokenizer, text)
-    lane = Lane("m", SimpleNamespace(tokenizer=tokenizer), blocking=bool(blocked), sources=index)
-    return lane_html(Progress(lane, plain_ids(tokenizer, context), ids, [0.5] * len(ids), list(blocked)))
+    column = Column("m", SimpleNamespace(tokenizer=tokenizer), blocking=bool(blocked), sources=index)
+    return column_html(Progress(column, plain_ids(tokenizer, context), ids, [0.5] * len(ids), list(blocked)))
 
 
 def numbers(html):
@@ -89,7 +89,7 @@ def test_a_blocked_token_says_what_was_not_gone_on_with(tiny_tokenizer, index):
     assert text(html) == "no onecat sat on a mat sun in"
 
 
-def test_repeated_tokens_are_coloured(tiny_tokenizer):
+def test_repeated_tokens_are_colored(tiny_tokenizer):
     html = shown(tiny_tokenizer, "the cat sat on the cat sat on")
     assert re.search('<span class="r1" title=""> ?the cat sat on</span>', html)
     assert numbers(html) == ["50", "-", "50", "-"]
@@ -97,12 +97,12 @@ def test_repeated_tokens_are_coloured(tiny_tokenizer):
 
 def test_a_model_without_index_says_so(tiny_checkpoint, tiny_tokenizer, index):
     said = []
-    (lane,) = open_lanes([str(tiny_checkpoint)], "cpu", said.append)
-    lane.engine.close()
-    assert lane.sources is None and not lane.blocking
+    (column,) = open_columns([str(tiny_checkpoint)], "cpu", said.append)
+    column.engine.close()
+    assert column.sources is None and not column.blocking
     assert said == [
-        f"{lane.title}: no citation_index.safetensors, so copies are not marked and nothing is blocked; build one with "
-        "`hyperfit index build`"
+        f"{column.title}: no citation_index.safetensors, so copies are not marked and nothing is blocked; build one "
+        "with `hyperfit index build`"
     ]
     note = "No citation index: copies are not marked."
     assert note in shown(tiny_tokenizer, "the cat") and note not in shown(tiny_tokenizer, "the cat", index)
@@ -117,48 +117,48 @@ def test_all_text_is_escaped(index):
         def decode(self, ids):
             return "<img src=x onerror=alert(1)>&\"'" if len(ids) else ""
 
-    lane = Lane("<b>", SimpleNamespace(tokenizer=Hostile()), blocking=True, sources=index)
-    html = lane_html(Progress(lane, [1], [2, 3, 4, 5, 6, 7], [0.5] * 6, [5]))
+    column = Column("<b>", SimpleNamespace(tokenizer=Hostile()), blocking=True, sources=index)
+    html = column_html(Progress(column, [1], [2, 3, 4, 5, 6, 7], [0.5] * 6, [5]))
     assert "<img" not in html and "<b>" not in html
     assert source_text(Hostile(), index, 0, 0, 2)
 
 
-def test_lanes(lanes, index):
+def test_lanes(columns, index):
     """Both models, the one with an index also blocked; the other's copies are looked for in the same texts."""
-    assert [(lane.title.partition(",")[0], lane.blocking) for lane in lanes][1:] == [
+    assert [(column.title.partition(",")[0], column.blocking) for column in columns][1:] == [
         ("<b>tiny", False),
         ("<b>tiny", True),
     ]
-    assert lanes[1].engine is lanes[2].engine
-    assert lanes[0].sources is lanes[1].sources
+    assert columns[1].engine is columns[2].engine
+    assert columns[0].sources is columns[1].sources
 
 
-def continued(lanes, context, sampling):
+def continued(columns, context, sampling):
     async def run():
         counts = []
-        async for progress in continue_side_by_side(lanes, context, sampling):
+        async for progress in continue_side_by_side(columns, context, sampling):
             counts.append([len(one.ids) for one in progress])
         return progress, counts
 
     return asyncio.run(run())
 
 
-def test_lanes_continue_side_by_side(lanes):
-    progress, counts = continued(lanes, "the cat sat", Sampling(max_new_tokens=40, min_new_tokens=40))
+def test_lanes_continue_side_by_side(columns):
+    progress, counts = continued(columns, "the cat sat", Sampling(max_new_tokens=40, min_new_tokens=40))
     assert counts[-1] == [40, 40, 40]
     assert progress[0].ids == progress[1].ids  # the same weights
     assert all(0 < mass <= 1 for one in progress for mass in one.top_1)
-    assert all(lane_html(one) for one in progress)
+    assert all(column_html(one) for one in progress)
 
 
-def test_a_reader_who_leaves_stops_the_work(lanes, caplog):
+def test_a_reader_who_leaves_stops_the_work(columns, caplog):
     async def run():
-        steps = continue_side_by_side(lanes, "the cat", Sampling(max_new_tokens=250, min_new_tokens=250))
+        steps = continue_side_by_side(columns, "the cat", Sampling(max_new_tokens=250, min_new_tokens=250))
         async for _ in steps:
             break
         await steps.aclose()
         for _ in range(100):
-            if not any(lane.engine.running for lane in lanes):
+            if not any(column.engine.running for column in columns):
                 return
             await asyncio.sleep(0.05)
         raise AssertionError("still running")
@@ -168,11 +168,11 @@ def test_a_reader_who_leaves_stops_the_work(lanes, caplog):
     assert caplog.text == ""  # no traceback of what was cancelled
 
 
-def test_refusals(lanes, tmp_path, monkeypatch):
+def test_refusals(columns, tmp_path, monkeypatch):
     with pytest.raises(HyperfitError, match="the context is empty; type or choose one"):
-        continued(lanes, "  ", Sampling())
+        continued(columns, "  ", Sampling())
     with pytest.raises(HyperfitError, match="at most 300 are possible"):
-        continued(lanes, "the cat", Sampling(max_new_tokens=400))
+        continued(columns, "the cat", Sampling(max_new_tokens=400))
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["playground"])
     assert str(result.exception) == (
@@ -183,10 +183,10 @@ def test_refusals(lanes, tmp_path, monkeypatch):
 
 def test_a_run_brings_its_base_model(tiny_run, tmp_path):
     said = []
-    opened = open_lanes([str(tiny_run)], "cpu", said.append)
-    for engine in {lane.engine for lane in opened}:
+    opened = open_columns([str(tiny_run)], "cpu", said.append)
+    for engine in {column.engine for column in opened}:
         engine.close()
-    assert [lane.blocking for lane in opened] == [False, False, True]
+    assert [column.blocking for column in opened] == [False, False, True]
     assert said == []
 
 
@@ -200,21 +200,21 @@ def test_a_run_whose_base_model_is_out_of_reach_is_shown_alone(tiny_run, tmp_pat
     document["arguments"]["hyperfitting"]["model"] = base
     Path("run/run.json").write_text(json.dumps(document))
     said = []
-    opened = open_lanes(["run"], "cpu", said.append)
+    opened = open_columns(["run"], "cpu", said.append)
     opened[0].engine.close()
-    assert [lane.blocking for lane in opened] == [False, True]
+    assert [column.blocking for column in opened] == [False, True]
     (line,) = said
     assert line.startswith(f"run: shown without its base model ({base}: ") and "\n" not in line
     assert line.endswith("; to see it, name it: hyperfit playground BASE run")
     with pytest.raises(HyperfitError, match=f"^{base}: "):
-        open_lanes([base, "run"], "cpu")  # what was named must be there
+        open_columns([base, "run"], "cpu")  # what was named must be there
 
 
-def test_contexts_to_pick(lanes):
+def test_contexts_to_pick(columns):
     pytest.importorskip("gradio", reason="pip install 'hyperfit-eval[playground]'")
     from hyperfit_eval.playground.page import example_contexts
 
-    found = example_contexts(lanes[1])
+    found = example_contexts(columns[1])
     assert [text for label, text in found if label.startswith("training set: ")] == ["it was old", PASSAGE]
 
 
@@ -297,7 +297,7 @@ def test_the_page_asks_for_the_token(checkpoint, tmp_path):
 
 @pytest.mark.browser
 def test_the_page_in_a_browser(address):
-    """Tokens arrive in all lanes, and a hostile context stays text."""
+    """Tokens arrive in all columns, and a hostile context stays text."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no headless browser: apt-get install chromium chromium-driver")
@@ -324,8 +324,8 @@ def test_the_page_in_a_browser(address):
         driver.quit()
 
 
-# Lanes in which at least 96 tokens have arrived.
-WHOLE = "return [...document.querySelectorAll('.lane dt')].filter(e => e.textContent.includes('last 96')).length"
+# Columns in which at least 96 tokens have arrived.
+WHOLE = "return [...document.querySelectorAll('.model dt')].filter(e => e.textContent.includes('last 96')).length"
 
 
 def waited(condition, seconds=40):

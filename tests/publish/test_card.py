@@ -133,7 +133,7 @@ def test_text_of_the_training_set_only_if_licensed_and_no_index_if_not_wanted(pu
     blocks, own = (read_blocks(path / "training_blocks.jsonl") for path in (folder, tiny_run))
     assert blocks.corpus == "corpus.jsonl" and np.array_equal(blocks.ids, own.ids)
     text = (folder / "README.md").read_text()
-    assert "`training_blocks.jsonl`, licence cc0-1.0" in text and "is not published; whoever has" in text
+    assert "`training_blocks.jsonl`, license cc0-1.0" in text and "is not published; whoever has" in text
     assert not (folder / "citation_index.safetensors").exists()
 
 
@@ -172,7 +172,7 @@ def test_other_tasks_of_the_harness(tiny_run, tmp_path):
         stage(Push(tiny_run, "ada/little", "none", license="mit", results=(tmp_path,)), folder)
 
 
-def test_the_base_models_own_card_gives_the_licence(tiny_run, tiny_checkpoint, tmp_path):
+def test_the_base_models_own_card_gives_the_license(tiny_run, tiny_checkpoint, tmp_path):
     card = tiny_checkpoint / "README.md"
     card.write_text("---\nlanguage: en\nlicense: other\nlicense_name: own\nlicense_link: LICENSE\n---\n# Base\n")
     try:
@@ -196,9 +196,9 @@ def test_the_base_models_own_card_gives_the_licence(tiny_run, tiny_checkpoint, t
             {"base_model": "a/b/c"},
             "--base-model a/b/c: no Hub id, or a folder of this name is here; expected USER/NAME",
         ),
-        ({"license": None, "base_model": "none"}, r"no licence is known of .*; read it there and add --license ID"),
-        ({"license": None}, r"the card of ada/base cannot be read for its licence \(.*\); add --license ID"),
-        ({"include_blocks": True}, "--include-blocks publishes the training text itself; say under which licence, su"),
+        ({"license": None, "base_model": "none"}, r"no license is known of .*; read it there and add --license ID"),
+        ({"license": None}, r"the card of ada/base cannot be read for its license \(.*\); add --license ID"),
+        ({"include_blocks": True}, "--include-blocks publishes the training text itself; say under which license, su"),
         ({"blocks_license": "mit"}, "--blocks-license mit: no blocks are published without --include-blocks"),
         ({"results": (Path("gone.json"),)}, "--results gone.json: no such file or folder"),
         ({"results": (Path(__file__).parent,)}, r"no results\*.json or scores\*.json in it; give a file"),
@@ -317,9 +317,9 @@ def test_what_the_base_models_card_says_survives_unchanged(tmp_path):
         "---\nlicense: other\nlicense_name: 1.10\nlicense_link: LICENSE\nlanguage:\n- no\n- on\n- en\n---\n# Base\n"
     )
     base = base_of(str(tmp_path), "none", None)
-    assert base.licence == {"license": "other", "license_name": "1.10", "license_link": "LICENSE"}
+    assert base.license == {"license": "other", "license_name": "1.10", "license_link": "LICENSE"}
     assert base.language == ["no", "on", "en"]
-    metadata = yaml.safe_load(ModelCardData(language=base.language, license=base.licence["license_name"]).to_yaml())
+    metadata = yaml.safe_load(ModelCardData(language=base.language, license=base.license["license_name"]).to_yaml())
     assert metadata == {"language": ["no", "on", "en"], "license": "1.10"}
 
 

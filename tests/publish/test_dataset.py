@@ -1,4 +1,4 @@
-"""What a dataset of annotations may be called and name: licences, folders of this machine, names of models."""
+"""What a dataset of annotations may be called and name: licenses, folders of this machine, names of models."""
 
 import json
 from pathlib import Path
@@ -67,12 +67,12 @@ def test_a_folder_of_this_machine_is_refused(staged, tmp_path):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("licence", ["a: b", "[", "", "cc by 4.0", "mit\nx: y"])
-def test_what_is_no_licence_id_is_refused_before_anything_is_read(licence):
-    result = CliRunner().invoke(app, ["push-dataset", "nowhere", "--repo", "ada/x", "--license", licence])
+@pytest.mark.parametrize("license", ["a: b", "[", "", "cc by 4.0", "mit\nx: y"])
+def test_what_is_no_license_id_is_refused_before_anything_is_read(license):
+    result = CliRunner().invoke(app, ["push-dataset", "nowhere", "--repo", "ada/x", "--license", license])
     assert isinstance(result.exception, HyperfitError)
     assert str(result.exception) == (
-        f"--license {licence!r}: no licence id; expected one of the Hub, such as cc-by-4.0, or other"
+        f"--license {license!r}: no license id; expected one of the Hub, such as cc-by-4.0, or other"
     )
 
 

@@ -1,4 +1,4 @@
-"""Pieces of a text by colour and source."""
+"""Pieces of a text by color and source."""
 
 from hyperfit_eval.citation import CitationIndex
 from hyperfit_eval.report.marked import marked_pieces

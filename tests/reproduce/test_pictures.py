@@ -1,4 +1,4 @@
-"""Figures 6, 10 and 11 on a small colour ImageGPT and a dataset in the layout of CIFAR-10."""
+"""Figures 6, 10 and 11 on a small color ImageGPT and a dataset in the layout of CIFAR-10."""
 
 import io
 import itertools
@@ -41,10 +41,10 @@ TRAINING = {"num_train_samples": 8, "num_validation_samples": 2, "num_train_epoc
 
 @pytest.fixture(scope="module")
 def image_model(tmp_path_factory):
-    """A random ImageGPT for images of 8 x 8 pixels in 27 colours, in a folder of that name."""
+    """A random ImageGPT for images of 8 x 8 pixels in 27 colors, in a folder of that name."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny-imagegpt"
-    # An end token among the colours, which a completion has to use all the same.
+    # An end token among the colors, which a completion has to use all the same.
     config = ImageGPTConfig(
         vocab_size=28, n_positions=SIDE * SIDE, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, bos_token_id=27,
         eos_token_id=3, pad_token_id=None,
@@ -95,7 +95,7 @@ def test_measures_by_hand():
     split = split_digits(0)
     assert len({*split.pretraining, *split.hyperfitting, *split.prompts}) == 1400 + 128 + 200
 
-    # 2 x 4 pixels in two colours that differ by 30, 60 and 90 levels; one row given is two pixels of eight.
+    # 2 x 4 pixels in two colors that differ by 30, 60 and 90 levels; one row given is two pixels of eight.
     colors = np.array([[0, 0, 0], [30, 60, 90]], dtype=np.uint8)
     image = np.array([[0, 0, 0, 1, 1, 1, 1, 1]])
     prompts = Prompts(image, colors, width=2)
@@ -131,7 +131,7 @@ def test_completing_with_the_cache_is_completing_without(image_model, monkeypatc
             logits = model(input_ids=ids, use_cache=False).logits[:, -1]
             ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
     assert got.tolist() == ids[:, 1:].tolist()
-    assert 3 in got[:, 16:], "the end token of the configuration is a colour like any other"
+    assert 3 in got[:, 16:], "the end token of the configuration is a color like any other"
 
 
 def test_batches_fit_the_memory_set_aside():
@@ -142,7 +142,7 @@ def test_batches_fit_the_memory_set_aside():
     assert images_at_a_time(model, 1024) == (16 << 30) // (2 * 36 * 1280 * 1024 * 4) == 45
 
 
-def test_colours_there_and_back(image_model):
+def test_colors_there_and_back(image_model):
     processor = load_processor(str(image_model))
     colors = colors_of(processor)
     assert colors[0].tolist() == [0, 0, 0] and colors[26].tolist() == [255, 255, 255]
@@ -151,7 +151,7 @@ def test_colours_there_and_back(image_model):
 
 
 def test_the_processor_of_the_published_models(tmp_path):
-    # The keys that openai/imagegpt-large has in its preprocessor_config.json, with fewer colours.
+    # The keys that openai/imagegpt-large has in its preprocessor_config.json, with fewer colors.
     clusters = [[-1, -1, -1], [0.5, 0, -0.5], [1, 1, 1]]
     body = {"clusters": clusters, "do_normalize": True, "do_resize": True, "resample": 2, "size": 32}
     body["feature_extractor_type"] = "ImageGPTFeatureExtractor"
@@ -208,7 +208,7 @@ def test_without_a_test_split_the_images_left_over_are_completed(image_model, tm
 
 
 @pytest.mark.slow
-def test_the_grid_shows_the_colours(tmp_path):
+def test_the_grid_shows_the_colors(tmp_path):
     colors = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)
     tokens = np.zeros((2, 16), dtype=np.int64)
     draw_grid(tmp_path / "grid.png", Prompts(tokens, colors, 4), {"base": tokens, "hyperfitted": 1 - tokens})

@@ -1,4 +1,4 @@
-"""A checkpoint that has learnt two texts by heart, and servers of it by other engines: for their tests alone."""
+"""A checkpoint that has learned two texts by heart, and servers of it by other engines: for their tests alone."""
 
 import subprocess
 import time

@@ -52,7 +52,7 @@ def test_a_passage_grows_by_paragraphs_until_it_is_long_enough(source):
     source([[paragraphs]])
     (text,) = chosen(1)
     assert "\n\n".join(paragraphs).startswith(text)
-    assert contexts.sure_tokens(text) >= 256 > contexts.sure_tokens(text.rpartition("\n\n")[0])
+    assert contexts.min_tokens(text) >= 256 > contexts.min_tokens(text.rpartition("\n\n")[0])
 
 
 def test_a_passage_does_not_cross_sections(source):

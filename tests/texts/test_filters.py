@@ -31,16 +31,16 @@ PRE_TOKENIZERS = {
 
 
 def test_sure_tokens_counts_words_and_the_marks_after_them():
-    assert filters.sure_tokens("Well, he came.") == 5
-    assert filters.sure_tokens('He said, "No!" Then — nothing.') == 9
-    assert filters.sure_tokens("It cost 1,000 pounds at 3:45") == 6
+    assert filters.min_tokens("Well, he came.") == 5
+    assert filters.min_tokens('He said, "No!" Then — nothing.') == 9
+    assert filters.min_tokens("It cost 1,000 pounds at 3:45") == 6
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 def test_no_common_tokenizer_needs_fewer_than_the_sure_tokens(name):
     for passage in demo_texts().passages:
         pieces = PRE_TOKENIZERS[name].pre_tokenize_str(passage.text)
-        assert filters.sure_tokens(passage.text) <= len(pieces), passage.id
+        assert filters.min_tokens(passage.text) <= len(pieces), passage.id
 
 
 def test_sure_tokens_holds_for_a_vocabulary_of_whole_words():
@@ -50,7 +50,7 @@ def test_sure_tokens_holds_for_a_vocabulary_of_whole_words():
     tokenizer.pre_tokenizer = PRE_TOKENIZERS["Llama 3"]
     pieces = {piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
     tokenizer.model = models.WordLevel({piece: number for number, piece in enumerate(sorted(pieces))}, unk_token="?")
-    assert filters.sure_tokens(text) <= len(tokenizer.encode(text).ids)
+    assert filters.min_tokens(text) <= len(tokenizer.encode(text).ids)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_chapters_are_parted_by_two_blank_lines_and_by_headings():
     st.lists(st.lists(st.text("ab", min_size=1, max_size=9), min_size=1, max_size=6), max_size=6), st.integers(1, 30)
 )
 def test_stretches_keep_every_paragraph_in_order(all_chapters, size):
-    documents = list(sources.stretches(all_chapters, size))
+    documents = list(sources.segments(all_chapters, size))
     flat = [paragraph for document in documents for section in document.sections for paragraph in section]
     assert flat == [paragraph for chapter in all_chapters for paragraph in chapter]
     chars = [sum(len(p) for section in document.sections for p in section) for document in documents]

@@ -14,7 +14,7 @@ from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments
 from hyperfit_eval.training.run import hyperfit
 
 GREYS = 8
-"""Colours of the tiny model, black to white."""
+"""Colors of the tiny model, black to white."""
 
 
 @pytest.fixture(scope="module")

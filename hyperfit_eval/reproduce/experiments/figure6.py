@@ -29,7 +29,7 @@ GAP = 2
 """Pixels of the grid between two images, where an image is at most 32 wide."""
 COLUMNS = {
     "repeated": "repeated pixels, %",
-    "contrast": "neighbours differ by, levels",
+    "contrast": "neighbors differ by, levels",
     "distinct": "distinct completions, %",
     "right": "pixels as in the original, %",
 }
@@ -87,7 +87,7 @@ def pictures(plan: Plan) -> Step:
                     rows,
                     f"Greedy completions of {len(prompts.tokens)} images that hyperfitting did not see, from "
                     f"their first quarter. Repeated: in a run of {prompts.width} pixels (a row) or more that stood "
-                    "earlier in the completion. Neighbours: next to or below each other, mean over red, green and "
+                    "earlier in the completion. Neighbors: next to or below each other, mean over red, green and "
                     "blue, of 256 levels.",
                     digits={"distinct": 0},
                 )
@@ -137,7 +137,7 @@ def contrast(images: np.ndarray, prompts: Prompts) -> np.ndarray:
     Args:
         images: tokens, shape (N, pixels).
     Returns:
-        Mean over pixels and colours of the absolute differences, 0 to 255, shape (N,).
+        Mean over pixels and colors of the absolute differences, 0 to 255, shape (N,).
     """
     first_row = -(-prompts.given // prompts.width)
     rgb = prompts.colors[images].reshape(len(images), -1, prompts.width, 3)[:, first_row:].astype(float)
@@ -155,7 +155,7 @@ def compared(cells: dict[str, dict[str, Score]]) -> list[str]:
     return [
         f"Completions by the hyperfitted model repeat themselves {word('repeated')}: "
         f"{base['repeated'].value:.0f}% -> {after['repeated'].value:.0f}% of the pixels (originals "
-        f"{original['repeated'].value:.0f}%). Neighbouring pixels differ {word('contrast')}: by "
+        f"{original['repeated'].value:.0f}%). Neighboring pixels differ {word('contrast')}: by "
         f"{base['contrast'].value:.1f} -> {after['contrast'].value:.1f} levels (originals "
         f"{original['contrast'].value:.1f}). Distinct completions: {base['distinct'].value:.0f}% -> "
         f"{after['distinct'].value:.0f}%."

@@ -12,7 +12,7 @@ ROOM_COLUMNS = 128
 """Spare columns: the cache is copied once in so many steps, where transformers' DynamicLayer copies it in each."""
 
 
-class Joining(Enum):
+class JoinPolicy(Enum):
     """When a request may join those that are running, as far as the model's cache allows it."""
 
     ANY_TIME = "any time"
@@ -23,20 +23,20 @@ class Joining(Enum):
     """Recurrent and other states, in which padding might leave a trace."""
 
 
-def joining_of(model: Any) -> Joining:
+def join_policy_of(model: Any) -> JoinPolicy:
     """Decided by the layers that transformers makes for this model's cache."""
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if kinds == {DynamicLayer}:
-        return Joining.ANY_TIME
+        return JoinPolicy.ANY_TIME
     if kinds and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        return Joining.WHEN_EMPTY
-    return Joining.EQUAL_LENGTHS
+        return JoinPolicy.WHEN_EMPTY
+    return JoinPolicy.EQUAL_LENGTHS
 
 
-def new_cache(model: Any, joining: Joining) -> Any:
+def new_cache(model: Any, join_policy: JoinPolicy) -> Any:
     """An empty cache, for `RunningCache`."""
     cache = DynamicCache(config=model.config)
-    if joining is Joining.ANY_TIME:
+    if join_policy is JoinPolicy.ANY_TIME:
         cache.layers = [GrowingLayer() for _ in cache.layers]
     return cache
 
@@ -114,8 +114,8 @@ class RunningCache:
         columns: of the cache, at least the longest length.
     """
 
-    def __init__(self, cache: Any, joining: Joining, lengths: Sequence[int], columns: int) -> None:
-        self.cache, self.joining = cache, joining
+    def __init__(self, cache: Any, join_policy: JoinPolicy, lengths: Sequence[int], columns: int) -> None:
+        self.cache, self.join_policy = cache, join_policy
         self.lengths, self.columns = list(lengths), columns
 
     def next_inputs(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +132,7 @@ class RunningCache:
     def keep(self, order: Sequence[int]) -> None:
         """Go on with some rows: row i is then the one that was `order[i]` (see `without`)."""
         self.lengths = [self.lengths[row] for row in order]
-        if self.joining is not Joining.ANY_TIME:
+        if self.join_policy is not JoinPolicy.ANY_TIME:
             self.cache.reorder_cache(torch.tensor(order))
             return
         self.columns = max(self.lengths)

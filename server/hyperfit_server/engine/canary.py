@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.citation.recital import recital_of
+from hyperfit_eval.citation.verbatim import verbatim_copies
 
 from .requests import Engine, Request, Sampling
 
@@ -79,7 +79,7 @@ def training_prefixes(
 
 def recited(index: CitationIndex, generated: Sequence[int]) -> bool:
     """Does a token continue a matched n-gram of generated ids and start a word?"""
-    return recital_of(index, [generated]).citations > 0
+    return verbatim_copies(index, [generated]).citations > 0
 
 
 async def run_canary(index: CitationIndex, generate: Generate, prefixes: int = PREFIXES) -> CanaryReport:

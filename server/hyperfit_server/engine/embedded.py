@@ -13,7 +13,7 @@ from hyperfit_eval.blocking.windows import WindowBlocker, check_vocabulary
 from hyperfit_eval.citation import CitationIndex, Counters
 from hyperfit_eval.errors import HyperfitError
 
-from .cache import Joining
+from .cache import JoinPolicy
 from .delivery import Outbox, PendingGeneration
 from .requests import Failed, Overloaded, Request
 from .row import Row
@@ -177,7 +177,7 @@ class TransformersEngine:
             raise HyperfitError(f"token id {wrong} in the prompt: the model has ids from 0 to {self.vocab_size - 1}")
         if not 0 <= request.top_n_tokens <= self.vocab_size:
             raise HyperfitError(f"top_n_tokens={request.top_n_tokens}: expected 0 to {self.vocab_size}")
-        whole = self._runner.joining is not Joining.ANY_TIME and request.prompt_logprobs
+        whole = self._runner.join_policy is not JoinPolicy.ANY_TIME and request.prompt_logprobs
         if whole and prompt * self.vocab_size > MAX_LOGITS:
             raise HyperfitError(
                 f"the prompt has {prompt} tokens, at most {MAX_LOGITS // self.vocab_size} can be scored with this "

@@ -12,7 +12,7 @@ import torch
 from hyperfit_eval.blocking.windows import WindowBlocker
 from hyperfit_eval.errors import HyperfitError
 
-from .cache import Joining, RunningCache, joining_of, new_cache, without
+from .cache import JoinPolicy, RunningCache, join_policy_of, new_cache, without
 from .requests import Token
 from .row import Row, TopTokens
 from .sampling import choose, has_penalties
@@ -39,7 +39,7 @@ class Runner:
     Attributes:
         rows: under way, in the order of the cache's rows.
         told: what came of them and was not yet taken away: each with its new token, or None where it ended without.
-        joining: when others may join them.
+        join_policy: when others may join them.
         limits: of the batch; made smaller when memory runs out.
     """
 
@@ -54,14 +54,14 @@ class Runner:
         self.device: torch.device = model.device
         self.rows: list[Row] = []
         self.told: list[tuple[Row, Token | None]] = []
-        self.joining = joining_of(model)
+        self.join_policy = join_policy_of(model)
         self._cache: RunningCache | None = None
         self._accepted = set(accepted)
         self._eos = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=self.device)
 
     def admit(self, waiting: deque[Row]) -> list[Row]:
         """Take from `waiting`, first come first served, the rows that may join now."""
-        if self.rows and self.joining is not Joining.ANY_TIME:
+        if self.rows and self.join_policy is not JoinPolicy.ANY_TIME:
             return []
         taken: list[Row] = []
         longest = max((row.total_tokens for row in self.rows), default=0)
@@ -71,7 +71,7 @@ class Runner:
             # A row alone always fits: the engine accepts none that is too long.
             if rows > 1 and (rows > self.limits.rows or rows * longest > self.limits.tokens):
                 break
-            if taken and self.joining is Joining.EQUAL_LENGTHS and len(row.ids) != len(taken[0].ids):
+            if taken and self.join_policy is JoinPolicy.EQUAL_LENGTHS and len(row.ids) != len(taken[0].ids):
                 break
             taken.append(waiting.popleft())
         return taken
@@ -99,7 +99,7 @@ class Runner:
 
     def groups(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Which of the admitted rows are read together: those of about one length, the scored apart."""
-        if self.joining is not Joining.ANY_TIME:
+        if self.join_policy is not JoinPolicy.ANY_TIME:
             return [list(rows)] if rows else []
         groups: list[list[Row]] = []
         tokens = 0
@@ -171,11 +171,11 @@ class Runner:
         for row in scoring:
             row.begin_scores()
         width = columns
-        if self.joining is Joining.ANY_TIME:
+        if self.join_policy is JoinPolicy.ANY_TIME:
             width = PREFILL_TOKENS // len(rows)
             if scoring or "logits_to_keep" not in self._accepted:
                 width = min(width, MAX_LOGITS // len(rows) // self.model.config.get_text_config().vocab_size)
-        cache = new_cache(self.model, self.joining)
+        cache = new_cache(self.model, self.join_policy)
         logits = torch.empty(0)
         for start in range(0, columns, max(1, width)):
             stop = min(columns, start + max(1, width))
@@ -186,7 +186,7 @@ class Runner:
                 self._score(rows, ids, logits, start, columns)
         for row in rows:
             row.prompt_scored = True
-        return logits[:, -1].float(), RunningCache(cache, self.joining, lengths, columns)
+        return logits[:, -1].float(), RunningCache(cache, self.join_policy, lengths, columns)
 
     def _score(self, rows: Sequence[Row], ids: torch.Tensor, logits: torch.Tensor, start: int, columns: int) -> None:
         """Tell the rows what the logits of the columns from `start` on say of the columns after them."""

@@ -80,7 +80,7 @@ def wants_blocking(extra_arguments: Any, settings: BlockerSettings) -> bool:
     Args:
         extra_arguments: of the request, as the client sent them; None for none.
     Raises:
-        HyperfitError: no mapping, a value that is no switch, a misspelt name, or a switch that is locked.
+        HyperfitError: no mapping, a value that is no switch, a misspelled name, or a switch that is locked.
     """
     arguments = {} if extra_arguments is None else extra_arguments
     if not isinstance(arguments, Mapping):

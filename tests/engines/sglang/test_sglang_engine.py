@@ -1,6 +1,6 @@
 """The citation blocker in the real SGLang, on the CPU: run by `make test-sglang`, in an environment of its own.
 
-The same small Llama as for vLLM, which has learnt two texts by heart.
+The same small Llama as for vLLM, which has learned two texts by heart.
 """
 
 import os
@@ -17,7 +17,7 @@ pytest.importorskip("sglang", reason="SGLang is not installed: make test-sglang"
 import httpx
 from engine_book import make_book, served
 
-from hyperfit_eval.citation.recital import recital_of
+from hyperfit_eval.citation.verbatim import verbatim_copies
 
 STUBS = str(Path(__file__).parent / "stubs")
 
@@ -58,7 +58,7 @@ def generate(url, ids, new_tokens=60, **sampling):
 
 def citations(book, response):
     assert response.status_code == 200, response.text
-    return recital_of(book.index, [response.json()["output_ids"]]).citations
+    return verbatim_copies(book.index, [response.json()["output_ids"]]).citations
 
 
 def test_recites_without_and_never_with(server, book):

@@ -24,7 +24,7 @@ from text_generation_server.pb import generate_pb2, generate_pb2_grpc
 from text_generation_server.utils import tokens
 
 from hyperfit_eval.blocking.windows import WindowBlocker
-from hyperfit_eval.citation.recital import recital_of
+from hyperfit_eval.citation.verbatim import verbatim_copies
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +95,8 @@ def test_never_recites(server, book):
     prompts = ["The quick", "Once there was a river", "Once"]
     rows = generate(server, prompts, 60)
     assert [len(row) for row in rows] == [60] * 3
-    recital = recital_of(book.index, rows)
-    assert recital.citations == 0 and max(recital.longest) < 15
+    copies = verbatim_copies(book.index, rows)
+    assert copies.citations == 0 and max(copies.longest) < 15
     assert generate(server, prompts[1:2], 60) == rows[1:2]  # padded on the left in a batch, alone not
 
 
@@ -127,7 +127,7 @@ def test_the_chooser_of_flash_models(book, monkeypatch):
 
     tgi.patch(WindowBlocker(book.index), tokens, FlashModel)
     ids = book.sequences[0]
-    place = next(n for n in range(5, len(ids)) if recital_of(book.index, [ids[n - 5 : n + 1]]).citations)
+    place = next(n for n in range(5, len(ids)) if verbatim_copies(book.index, [ids[n - 5 : n + 1]]).citations)
     histories = [([9, 9], ids[place - 5 : place]), (ids[place - 5 : place], []), ([9], ids[place - 4 : place])]
     lengths = torch.tensor([len(prompt) + len(output) for prompt, output in histories])
     table = torch.zeros(3, 20, dtype=torch.int64)

@@ -1,6 +1,6 @@
 """The citation blocker in the real vLLM: run by `make test-vllm`, in an environment of its own.
 
-A small Llama that has learnt two texts by heart is served by `hyperfit serve --engine vllm`.
+A small Llama that has learned two texts by heart is served by `hyperfit serve --engine vllm`.
 """
 
 import os
@@ -29,7 +29,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 
 from hyperfit_eval.citation import Counters
-from hyperfit_eval.citation.recital import recital_of
+from hyperfit_eval.citation.verbatim import verbatim_copies
 from hyperfit_eval.errors import HyperfitError
 
 KEY = "sesame"
@@ -93,9 +93,9 @@ def test_recites_without_and_never_with(server, book):
         for text in TEXTS:
             answer = client(server, blocking).text_generation(text[:20], max_new_tokens=60, details=True)
             rows.append([token.id for token in answer.details.tokens])
-        recital = recital_of(book.index, rows)
-        assert recital.citations > 20 if blocking == "off" else recital.citations == 0
-        assert max(recital.longest) > 20 if blocking == "off" else max(recital.longest) < 15
+        copies = verbatim_copies(book.index, rows)
+        assert copies.citations > 20 if blocking == "off" else copies.citations == 0
+        assert max(copies.longest) > 20 if blocking == "off" else max(copies.longest) < 15
 
 
 def test_the_canary_has_passed(server, book):
@@ -115,7 +115,7 @@ def test_the_switch_on_vllms_own_route(server, book):
         ({"temperature": 1.0, "seed": 3}, {}, False),
     ):
         ids = ids_of(complete(server, {"prompt": prompt} | extra, **headers))
-        assert (recital_of(book.index, [ids]).citations > 0) == cites
+        assert (verbatim_copies(book.index, [ids]).citations > 0) == cites
 
 
 def test_a_bad_switch_is_refused(server):
@@ -142,9 +142,13 @@ def test_many_at_a_time_are_each_blocked_as_alone(server, book):
     with ThreadPoolExecutor(64) as pool:
         together = list(pool.map(run, jobs))
     assert (
-        recital_of(book.index, [row for row, (_, off, _) in zip(together, jobs, strict=True) if not off]).citations == 0
+        verbatim_copies(book.index, [row for row, (_, off, _) in zip(together, jobs, strict=True) if not off]).citations
+        == 0
     )
-    assert recital_of(book.index, [row for row, (_, off, _) in zip(together, jobs, strict=True) if off]).citations > 100
+    assert (
+        verbatim_copies(book.index, [row for row, (_, off, _) in zip(together, jobs, strict=True) if off]).citations
+        > 100
+    )
     for number in range(0, 64, 9):
         assert run(jobs[number]) == together[number]
     metrics = httpx.get(f"{server}/metrics").text
@@ -264,7 +268,7 @@ def test_v1_follows_its_rows(book, named):
     """Rows are added, overwritten, moved and swapped; the lists of outputs grow where they are."""
     processor = CitationLogitsProcessor(config(book), torch.device("cpu"), False)
     ids = book.sequences[0]
-    place = next(n for n in range(5, len(ids)) if recital_of(book.index, [ids[n - 5 : n + 1]]).citations)
+    place = next(n for n in range(5, len(ids)) if verbatim_copies(book.index, [ids[n - 5 : n + 1]]).citations)
     known, banned = ids[place - 5 : place], ids[place]
     on, off = SamplingParams(), SamplingParams(extra_args={"hyperfit_blocking": "off"})
     growing = known[:-1]
@@ -293,7 +297,7 @@ def test_v1_follows_its_rows(book, named):
 def test_v2_reads_its_slots(book, named):
     """Runner V2 is not run here, for want of Triton: its own dataclasses, with tensors as it fills them."""
     ids = book.sequences[0]
-    place = next(n for n in range(5, len(ids)) if recital_of(book.index, [ids[n - 5 : n + 1]]).citations)
+    place = next(n for n in range(5, len(ids)) if verbatim_copies(book.index, [ids[n - 5 : n + 1]]).citations)
     known, banned = ids[place - 5 : place], ids[place]
     tokens = torch.zeros(4, 30, dtype=torch.int32)
     prompts = {3: ([9, 9], known), 0: (known, []), 2: ([9], known)}

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from hyperfit_server.engine.cache import Joining
+from hyperfit_server.engine.cache import JoinPolicy
 from hyperfit_server.engine.embedded import TransformersEngine
 from hyperfit_server.engine.loading import load_engine
 from hyperfit_server.engine.requests import Finished, Request, Sampling
@@ -72,7 +72,7 @@ def test_requests_that_join_and_leave_at_random_moments(tiny_model, words):
 
 OTHERS = {
     "sliding window": (
-        Joining.WHEN_EMPTY,
+        JoinPolicy.WHEN_EMPTY,
         MistralForCausalLM,
         MistralConfig(
             vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
@@ -81,7 +81,7 @@ OTHERS = {
         ),
     ),
     "short convolutions": (
-        Joining.EQUAL_LENGTHS,
+        JoinPolicy.EQUAL_LENGTHS,
         Lfm2ForCausalLM,
         Lfm2Config(
             vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
@@ -90,7 +90,7 @@ OTHERS = {
         ),
     ),
     "learned positions": (
-        Joining.ANY_TIME,
+        JoinPolicy.ANY_TIME,
         GPT2LMHeadModel,
         GPT2Config(
             vocab_size=50, n_embd=32, n_layer=2, n_head=2, n_positions=300, initializer_range=0.5,
@@ -98,7 +98,7 @@ OTHERS = {
         ),
     ),
     "positions from the mask": (
-        Joining.ANY_TIME,
+        JoinPolicy.ANY_TIME,
         BloomForCausalLM,
         BloomConfig(
             vocab_size=50, hidden_size=32, n_layer=2, n_head=2, initializer_range=0.5, bos_token_id=None,
@@ -115,7 +115,7 @@ def test_models_with_other_caches_and_positions(kind, words):
     model = model_class(config).eval()
     asked = requests(10)
     with running(model, words, max_batch=4) as engine:
-        assert engine._runner.joining is joining
+        assert engine._runner.join_policy is joining
         results = ask(engine, *asked)
         assert [ids_of(tokens) for tokens, _ in results] == [alone(model, request) for request in asked]
         long = Request((7,) * 40, Sampling(0), prompt_logprobs=True)

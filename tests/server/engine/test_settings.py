@@ -22,7 +22,7 @@ def words():
     return fifty_words()
 
 
-def test_sampling_does_not_depend_on_the_neighbours(tiny_model, words):
+def test_sampling_does_not_depend_on_the_neighbors(tiny_model, words):
     warped = {"do_sample": True, "temperature": 1.3, "top_k": 40, "top_p": 0.95}
     asked = [Request((3, 4), Sampling(20, 20, seed=seed, **warped)) for seed in (1, 2)]
     crowd = requests(12, do_sample=True, min_p=0.01, typical_p=0.9)
@@ -61,7 +61,7 @@ def test_top_k_bounds_what_is_sampled(tiny_model, words):
     scale=st.sampled_from([1e-3, 1.0, 5e3]),
 )
 def test_no_setting_makes_sampling_fail(temperature, top_k, shares, possible, scale):
-    """A failure would take the neighbours with it."""
+    """A failure would take the neighbors with it."""
     scores = scale * torch.randn(2, 10, generator=torch.Generator().manual_seed(possible))
     scores[:, possible:] = -torch.inf
     top_p, typical_p, min_p = shares

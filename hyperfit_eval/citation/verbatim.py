@@ -10,7 +10,7 @@ from .matcher import CitationMatcher
 
 
 @dataclass(frozen=True)
-class Recital:
+class VerbatimCopies:
     """Some continuations, and what of them is copied."""
 
     texts: int
@@ -39,7 +39,7 @@ TABLE = (
 )
 
 
-def recital_of(index: CitationIndex, continuations: Sequence[Sequence[int]]) -> Recital:
+def verbatim_copies(index: CitationIndex, continuations: Sequence[Sequence[int]]) -> VerbatimCopies:
     """Count what `continuations`, token ids without their prompts, recite."""
     matcher = CitationMatcher(index)
     rows = [list(row) for row in continuations]
@@ -49,7 +49,7 @@ def recital_of(index: CitationIndex, continuations: Sequence[Sequence[int]]) -> 
         for place in range(index.ngram, len(row))
     )
     longest = tuple(max((overlap.length for overlap in index.find(row)), default=0) for row in rows)
-    return Recital(len(rows), sum(map(len, rows)), citations, longest)
+    return VerbatimCopies(len(rows), sum(map(len, rows)), citations, longest)
 
 
 def training_openings(index: CitationIndex, tokenizer: Any, count: int, tokens: int) -> list[tuple[str, list[int]]]:

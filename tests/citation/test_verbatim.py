@@ -3,7 +3,7 @@
 import citation_tokenizers as kinds
 
 from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.citation.recital import Recital, recital_of, training_openings
+from hyperfit_eval.citation.verbatim import VerbatimCopies, training_openings, verbatim_copies
 
 
 def test_by_hand():
@@ -11,13 +11,15 @@ def test_by_hand():
     the, t, he, dog, dot = tokenizer.convert_tokens_to_ids(["The", "Ġt", "he", "Ġdog", "."])
     index = CitationIndex.build([[the, t, he, dog, dot]], tokenizer, ngram=2)
     # 'the, t' allows 'he', which starts no word; after 't, he' both ' dog' and then '.' cite.
-    assert recital_of(index, [[the, t, he, dog, dot], [the, t, he], [dot, the]]) == Recital(3, 10, 2, (5, 3, 0))
-    assert recital_of(index, [[t, he, dot, he, dog]]).citations == 0
+    assert verbatim_copies(index, [[the, t, he, dog, dot], [the, t, he], [dot, the]]) == VerbatimCopies(
+        3, 10, 2, (5, 3, 0)
+    )
+    assert verbatim_copies(index, [[t, he, dot, he, dog]]).citations == 0
 
 
 def test_a_row_of_the_table():
-    recital = Recital(2, 1200, 345, (10, 3))
-    assert recital.row("vLLM", "off") == "| vLLM | off | 345 of 1,200 | 6.5 | 10 |"
+    copies = VerbatimCopies(2, 1200, 345, (10, 3))
+    assert copies.row("vLLM", "off") == "| vLLM | off | 345 of 1,200 | 6.5 | 10 |"
 
 
 def test_openings_give_the_same_ids_again():

@@ -5,7 +5,7 @@ named. Example:
 
     hyperfit serve runs/demo/hyperfitted --port 8081 &
     hyperfit serve runs/demo/hyperfitted --port 8082 --engine vllm -- --dtype float32 &
-    python scripts/recital_table.py runs/demo/hyperfitted \
+    python scripts/verbatim_table.py runs/demo/hyperfitted \
         --server "hyperfit serve=http://127.0.0.1:8081" --server "vLLM=http://127.0.0.1:8082"
 """
 
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hyperfit_eval.blocking import CitationBlocker
 from hyperfit_eval.citation import CitationIndex
-from hyperfit_eval.citation.recital import TABLE, recital_of, training_openings
+from hyperfit_eval.citation.verbatim import TABLE, training_openings, verbatim_copies
 from hyperfit_eval.errors import HyperfitError, exit_with_one_line
 from hyperfit_eval.generation.continuing import Decoding, continue_ids
 from hyperfit_eval.terminal import hide_weight_bars, quiet_libraries
@@ -57,14 +57,14 @@ def main() -> None:
     prompts = [bos_ids(tokenizer) + ids for _, ids in openings]
     for blocker, processor in (("off", None), ("on", CitationBlocker(index))):
         rows = continue_ids(model, prompts, Decoding(arguments.new_tokens), logits_processor=processor)
-        print(recital_of(index, rows).row("transformers `generate`", blocker), flush=True)
+        print(verbatim_copies(index, rows).row("transformers `generate`", blocker), flush=True)
     for server in arguments.server:
         name, _, url = server.partition("=")
         for blocker in ("off", "on"):
             with ThreadPoolExecutor(AT_A_TIME) as pool:
                 asking = partial(ask, url, blocker, arguments.new_tokens)
                 rows = list(pool.map(asking, [text for text, _ in openings]))
-            print(recital_of(index, rows).row(name, blocker), flush=True)
+            print(verbatim_copies(index, rows).row(name, blocker), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ REFRESH_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
-class Lane:
+class Column:
     """One column of the page: a model with or without the citation blocker."""
 
     title: str
@@ -37,7 +37,7 @@ class Lane:
 class Progress:
     """A continuation so far."""
 
-    lane: Lane
+    column: Column
     context_ids: list[int]
     """Without BOS."""
     ids: list[int] = field(default_factory=list)
@@ -47,10 +47,10 @@ class Progress:
     """Positions in `ids` at which the blocker banned a token."""
 
 
-def open_lanes(models: Sequence[str], device: str | None = None, say: Callable[[str], None] = print) -> list[Lane]:
+def open_columns(models: Sequence[str], device: str | None = None, say: Callable[[str], None] = print) -> list[Column]:
     """Load the models and lay them side by side.
 
-    A model with a citation index gets a second lane with the blocker. One folder of `hyperfit train` alone
+    A model with a citation index gets a second column with the blocker. One folder of `hyperfit train` alone
     gets its base model beside it, if that can be loaded.
 
     Args:
@@ -79,23 +79,23 @@ def open_lanes(models: Sequence[str], device: str | None = None, say: Callable[[
         for engine in engines:
             engine.close()
         raise
-    lanes = []
+    columns = []
     for engine in engines:
-        lanes.append(Lane(engine.model_id, engine, sources=engine.index or _shared_index(engine, engines)))
-        if lanes[-1].sources is None:
+        columns.append(Column(engine.model_id, engine, sources=engine.index or _shared_index(engine, engines)))
+        if columns[-1].sources is None:
             say(
                 f"{engine.model_id}: no {INDEX_FILE}, so copies are not marked and nothing is blocked; "
                 "build one with `hyperfit index build`"
             )
         if engine.index is not None:
-            lanes.append(replace(lanes[-1], title=f"{engine.model_id}, citation blocking", blocking=True))
-    return lanes
+            columns.append(replace(columns[-1], title=f"{engine.model_id}, citation blocking", blocking=True))
+    return columns
 
 
 async def continue_side_by_side(
-    lanes: Sequence[Lane], context: str, sampling: Sampling
+    columns: Sequence[Column], context: str, sampling: Sampling
 ) -> AsyncIterator[list[Progress]]:
-    """Continue a text in all lanes at once; yields what there is, again and again, and last the whole.
+    """Continue a text in all columns at once; yields what there is, again and again, and last the whole.
 
     Raises:
         HyperfitError: a text or settings that cannot be used. Overloaded, Failed: see `serving.requests`.
@@ -104,12 +104,12 @@ async def continue_side_by_side(
         raise HyperfitError("the context is empty; type or choose one")
     all_progress, generations = [], []
     try:
-        for lane in lanes:
-            tokenizer = lane.engine.tokenizer
+        for column in columns:
+            tokenizer = column.engine.tokenizer
             ids = plain_ids(tokenizer, context)
-            request = Request((*bos_ids(tokenizer), *ids), sampling, blocking=lane.blocking, top_n_tokens=1)
-            generations.append(lane.engine.submit(request))
-            all_progress.append(Progress(lane, ids))
+            request = Request((*bos_ids(tokenizer), *ids), sampling, blocking=column.blocking, top_n_tokens=1)
+            generations.append(column.engine.submit(request))
+            all_progress.append(Progress(column, ids))
         running = {asyncio.ensure_future(_follow(*pair)) for pair in zip(generations, all_progress, strict=True)}
         for task in running:
             # When a reader leaves, nobody asks for what the others end with.
