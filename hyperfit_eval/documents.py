@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_BYTES = 256 * 2**20
 MAX_YAML_BYTES = 2**20
 MAX_DEPTH = 64
-"""Of objects and lists inside one another; what walks a document later may recurse."""
+"""Most objects and lists inside one another; what walks a document later may recurse."""
 MAX_TEXT = 2000
 """Characters of a name, a title or a signature."""
 MAX_INTEGER = 2**53

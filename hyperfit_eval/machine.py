@@ -1,4 +1,4 @@
-"""What numbers depend on beside their settings: the device, and the versions of what made them."""
+"""Influences on numbers beside their settings: the device, and the versions of what made them."""
 
 from importlib.metadata import version
 

@@ -9,7 +9,7 @@ import unicodedata
 from typing import Any
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula, the full-width forms included."""
+"""Characters that a spreadsheet takes for the beginning of a formula, the full-width forms included."""
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _BLOCK = re.compile(r"^(\s*)(#|[-+](?=\s))")
 _ADDRESS = re.compile(r"(?i)\b(https?|ftp|www)(?=[:.])")

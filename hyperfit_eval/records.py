@@ -66,7 +66,7 @@ class Generation:
 
 
 def generated_fingerprint(continuations: Iterable[Continuation]) -> str:
-    """Of the generated ids in the order of the records: whether two files hold what one run wrote."""
+    """Fingerprint of the generated ids in the order of the records: whether two files hold what one run wrote."""
     return files.fingerprint_ids(record.generated_ids for record in continuations)
 
 

@@ -1,4 +1,4 @@
-"""What a command shows beside its results: one bar, and nothing of the libraries unless asked for.
+"""Terminal output beside results: one bar, and nothing of the libraries unless asked for.
 
 Without heavy imports: the command line calls `quiet_libraries` before anything else is imported.
 """

@@ -1,4 +1,4 @@
-"""What this package needs to know of a tokenizer; nothing here imports torch or transformers."""
+"""Facts about tokenizers that this package needs; nothing here imports torch or transformers."""
 
 from typing import Any
 

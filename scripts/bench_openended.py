@@ -1,4 +1,4 @@
-"""What the task costs beside the bare work: one table, from one run on one machine.
+"""Costs of the task beside the bare work: one table, from one run on one machine.
 
     python scripts/bench_openended.py --model $(hyperfit demo-model)
     cd FOLDER_WITH_DATASETS && HF_HUB_OFFLINE=1 python .../bench_openended.py --task hyperfit_openended

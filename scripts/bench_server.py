@@ -92,7 +92,7 @@ def side_by_side(engine: TransformersEngine, args: argparse.Namespace) -> None:
 
 
 def share_of_a_step(engine: TransformersEngine, prompts: Sequence[Sequence[int]], new: int) -> str:
-    """What the blocker takes of the engine's time, by the clock inside: free of the noise between two runs."""
+    """Share of the blocker in the engine's time, by the clock inside: free of the noise between two runs."""
     blocker: Any = engine.blocker
     inside = [0.0, 0]
     if blocker is None:
@@ -239,7 +239,7 @@ async def post_all(port: int, bodies: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class Outcome:
-    """What became of the clients."""
+    """Outcome for the clients."""
 
     whole: int = 0
     cut: int = 0

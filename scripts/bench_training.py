@@ -108,7 +108,7 @@ def ours(settings: dict[str, Any], rows: np.ndarray, turns: Turns, folder: Path)
 
 
 def loop(settings: dict[str, Any], rows: np.ndarray, turns: Turns, folder: Path) -> float:
-    """What people write first: float32, eager, a padding mask of ones, the loss fetched at each step."""
+    """Loop that people write first: float32, eager, a padding mask of ones, the loss fetched at each step."""
     import torch
 
     model = _plain_model(settings)

@@ -29,7 +29,7 @@ def gb(value: float) -> str:
 
 
 def one_device() -> str:
-    """What one device would have to hold."""
+    """Memory that one device would have to hold."""
     header = ["GB", "parameters", "weights", "gradients", "Adam", "bf16 copies", "activations", "checkpointed"]
     header += ["logits", "total", "total, checkpointed"]
     rows = []

@@ -70,7 +70,7 @@ class CitationBlocker(LogitsProcessor):
 
     @property
     def counters(self) -> Counters:
-        """What was done in all calls so far. Waits for an accelerator if one is in use."""
+        """Counts of all calls so far. Waits for an accelerator if one is in use."""
         return self._windows.counters
 
     @property

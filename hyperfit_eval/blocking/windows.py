@@ -51,7 +51,7 @@ class WindowBlocker:
 
     @property
     def counters(self) -> Counters:
-        """What was done in all calls so far. Waits for an accelerator if one is in use."""
+        """Counts of all calls so far. Waits for an accelerator if one is in use."""
         counters = replace(self._counters)
         if self._device_matcher is not None:
             for name, count in zip(

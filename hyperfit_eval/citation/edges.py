@@ -1,4 +1,4 @@
-"""What stands at the two ends of a piece of text, and whether a word starts between two pieces."""
+"""Characters at the two ends of a piece of text, and whether a word starts between two pieces."""
 
 import unicodedata
 from collections import Counter
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Edge(IntEnum):
-    """What stands at the beginning or at the end of a piece."""
+    """Kind of character at the beginning or at the end of a piece."""
 
     SPECIAL = 0
     """BOS, EOS, padding, chat markers: no text. As a continuation never banned: it cites nothing."""

@@ -30,7 +30,7 @@ class Bans(NamedTuple):
 
 @dataclass
 class Counters:
-    """What a blocker did, in positions: one is one row in one step."""
+    """Counts of a blocker's work, in positions: one is one row in one step."""
 
     steps: int = 0
     matched: int = 0

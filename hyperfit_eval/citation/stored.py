@@ -39,7 +39,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class IndexHeader:
-    """What an index was made of; written into its file and into the records of blocked generations."""
+    """Origin of an index; written into its file and into the records of blocked generations."""
 
     ngram: int
     corpus: str
@@ -122,7 +122,7 @@ def _read_header(path: str | Path, metadata: Mapping[str, Any]) -> tuple[IndexHe
 
 
 def _damage(header: IndexHeader, arrays: Mapping[str, np.ndarray]) -> str | None:
-    """What is wrong with the arrays, read once from end to end; None if all that a lookup relies on holds."""
+    """Damage of the arrays, read once from end to end; None if all that a lookup relies on holds."""
     for name, types in _TYPES.items():
         array = arrays.get(name)
         if array is None or array.ndim != 1 or array.dtype.type not in types:

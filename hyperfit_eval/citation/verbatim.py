@@ -18,7 +18,7 @@ class VerbatimCopies:
     citations: int
     """Tokens that continue a matched n-gram and start a word: what the blocker bans."""
     longest: tuple[int, ...]
-    """Of each text the longest run of tokens whose n-grams all occur in the training set; 0 without any."""
+    """Longest run, for each text, of tokens whose n-grams all occur in the training set; 0 without any."""
 
     @property
     def mean_longest(self) -> float:

@@ -1,1 +1,1 @@
-"""What ships with the package: a small model and texts; `hyperfit demo` uses them (reproduce/demo.py)."""
+"""Model and texts that ship with the package; `hyperfit demo` uses them (reproduce/demo.py)."""

@@ -88,7 +88,7 @@ def continue_texts(
 
 
 def describe_blocker(blocker: Any) -> dict[str, Any] | None:
-    """What a record says of its CitationBlocker: n-gram length, corpus fingerprint, counts; None without one."""
+    """Description of a CitationBlocker for records: n-gram length, corpus fingerprint, counts; None without one."""
     if blocker is None:
         return None
     header = blocker.index.header

@@ -1,4 +1,4 @@
-"""What a model predicts along a given text: loss, entropy, top-k mass (paper, Section 5, Table 3)."""
+"""Predictions of a model along a given text: loss, entropy, top-k mass (paper, Section 5, Table 3)."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ _BLOCK_FEATURES = 1 << 24
 
 @dataclass(frozen=True)
 class Smoothing:
-    """What becomes of an order without matches: sacrebleu's smooth_method, smooth_value, effective_order."""
+    """Treatment of an order without matches: sacrebleu's smooth_method, smooth_value, effective_order."""
 
     method: str = "none"
     value: float | None = None

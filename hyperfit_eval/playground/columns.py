@@ -1,4 +1,4 @@
-"""What runs side by side: models with and without citation blocking, and their continuations as they grow."""
+"""Models side by side, with and without citation blocking, and their continuations as they grow."""
 
 import asyncio
 import math
@@ -30,7 +30,7 @@ class Column:
     engine: TransformersEngine
     blocking: bool = False
     sources: CitationIndex | None = None
-    """Of the training set that copies are looked for in; None marks none."""
+    """Index of the training set that copies are looked for in; None marks none."""
 
 
 @dataclass

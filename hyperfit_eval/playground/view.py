@@ -87,7 +87,7 @@ def _text(progress: Progress) -> Iterator[str]:
 
 
 def _blocked_stops(progress: Progress) -> list[tuple[int, int, str]]:
-    """Of each token that was chosen because another was banned: where its characters begin and end, and why."""
+    """Beginning and end of each token's characters that was chosen because another was banned, and why."""
     decode, index = progress.column.engine.tokenizer.decode, progress.column.sources
     stops = []
     for place in progress.blocked:

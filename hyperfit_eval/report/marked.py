@@ -12,7 +12,7 @@ from ..metrics import repeated_lengths
 LEVELS = (4, 8, 16)
 """Tokens of a repeated run from which each level of color begins."""
 AROUND_TOKENS = 12
-"""Of the training text, shown on either side of a copied run."""
+"""Characters of the training text shown on either side of a copied run."""
 
 
 def marked_pieces(

@@ -47,7 +47,7 @@ class TrainingSet:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a signature says of it."""
+        """Its fields in a signature."""
         return {"rows": len(self.rows), "data": self.fingerprint}
 
     def shares_tokenizer(self, texts: "Texts") -> bool:

@@ -1,4 +1,4 @@
-"""What a model predicts along given texts, as scores (paper, Tables 1 and 3)."""
+"""Predictions of a model along given texts, as scores (paper, Tables 1 and 3)."""
 
 import math
 from dataclasses import replace

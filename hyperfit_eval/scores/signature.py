@@ -24,7 +24,7 @@ class Preset:
 
     @property
     def suffix(self) -> str:
-        """What the names of its metrics end in: nothing for `paper`, `_token` for `token`."""
+        """Ending of its metrics' names: nothing for `paper`, `_token` for `token`."""
         return "" if self.name == "paper" else f"_{self.name}"
 
 
@@ -64,7 +64,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str) -> "Signature":
-        """What `str()` printed, by this version or another.
+        """Read what `str()` printed, by this version or another.
 
         Raises:
             HyperfitError: no text, or one without a metric's name.

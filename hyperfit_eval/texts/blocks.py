@@ -28,7 +28,7 @@ TEXTS_TO_HOLD_OUT = 10
 
 @dataclass(frozen=True, eq=False)
 class TrainingBlocks:
-    """What a model is hyperfitted on, and what it is validated on."""
+    """Blocks that a model is hyperfitted on, and those that it is validated on."""
 
     ids: np.ndarray
     """Token ids, shape (N, T), dtype int64, in training order."""

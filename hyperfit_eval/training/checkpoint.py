@@ -21,7 +21,7 @@ VERSION = 1
 
 LIST = "checkpoint.json"
 UNFINISHED = ".unfinished"
-"""What is being written; removed when the next run enters the folder."""
+"""Folders that are being written; removed when the next run enters the folder."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -80,12 +80,12 @@ def finish(aside: Path, folder: Path, step: int, progress: dict[str, Any]) -> No
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """What `finish` was given."""
+    """The progress that `finish` was given."""
     return files.read_json(checkpoint / LIST, KIND, VERSION)["progress"]
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint; None for a whole one."""
+    """The damage of a checkpoint; None for a whole one."""
     try:
         sizes = files.read_json(checkpoint / LIST, KIND, VERSION)["files"]
     except HyperfitError as error:

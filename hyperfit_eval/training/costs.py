@@ -1,4 +1,4 @@
-"""What full-parameter training takes on paper: parameters, arithmetic and memory of a Llama-shaped model.
+"""Costs of full-parameter training on paper: parameters, arithmetic and memory of a Llama-shaped model.
 
 The formulas count what transformers' Llama with SDPA attention keeps for the backward pass, uncompiled; compiling
 recomputes cheap operations and needs less. They leave out what does not grow with the model: the CUDA context,
@@ -96,7 +96,7 @@ class Memory:
 
     @property
     def states(self) -> float:
-        """What stays between updates, gradients included."""
+        """Memory that stays between updates, gradients included."""
         return self.weights + self.gradients + self.adam
 
     @property
@@ -154,7 +154,7 @@ def memory(
 
 
 def layer_activation_bytes(shape: Shape, bf16: bool) -> int:
-    """What one decoder layer keeps for the backward pass, in bytes a token.
+    """Activations that one decoder layer keeps for the backward pass, in bytes a token.
 
     float32: input and normed input of both norms (4 hidden), the norms' outputs (2), queries and the attention's
     output (2), keys and values, and the MLP's gate, activated gate, up and product (4 intermediate). Under

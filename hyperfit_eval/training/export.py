@@ -19,7 +19,7 @@ from .trainer import HyperfitTrainer
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model gives on the run's blocks."""
+    """Predictions of a model on the run's blocks."""
 
     training: Predictions
     """On all training blocks."""
@@ -40,7 +40,7 @@ class Exported:
     weights in memory, cast as they are saved."""
 
     def difference(self) -> dict[str, Any]:
-        """What the export changed, for run.json: of losses in nats, and the share of choices that differ."""
+        """Changes by the export, for run.json: of losses in nats, and the share of choices that differ."""
         one, other = self.saved, self.in_memory
         pairs = [(one.training, other.training)]
         if one.validation and other.validation:

@@ -1,4 +1,4 @@
-"""What makes training fast without changing what is trained: bf16 autocast, compiled layers, memory that is kept.
+"""Speed that changes nothing of what is trained: bf16 autocast, compiled layers, memory that is kept.
 
 Measured with a Llama of 6 million parameters and updates of 8 x 256 tokens on two CPU cores. Where bf16 is
 in hardware (AMX), autocast and compiling together train at 9,000 to 13,000 tokens/s, either alone or
@@ -47,7 +47,7 @@ def compiling_pays(bf16: bool, steps: int) -> bool:
 
 
 def missing_compiler(use_cpu: bool) -> str | None:
-    """What torch.compile lacks on this machine, with what to install; None if nothing."""
+    """Missing parts of torch.compile on this machine, with what to install; None if nothing."""
     if use_cpu:
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler

@@ -1,4 +1,4 @@
-"""What a run is made of: model, blocks and what reads them, checked to fit together before anything is written."""
+"""Inputs of a run: model, blocks and what reads them, checked to fit together before anything is written."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from .recipe import HyperfitArguments, RecipeArguments
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run is made of."""
+    """Everything that a run needs before it trains."""
 
     tokenizer: Any
-    """Of an image model, its image processor."""
+    """The image processor where the model is one of images."""
     model: Any
     use_cache: bool
-    """Of the model's configuration, which Trainer changes."""
+    """Value in the model's configuration, which Trainer changes."""
     blocks: TrainingBlocks
     check: dict[str, Any]
-    """What is known of the overlap with evaluation texts, for run.json."""
+    """Result of the check for overlap with evaluation texts, for run.json."""
     prefix: list[int]
     """Read before each block: [BOS] or nothing."""
     context_prefix: list[int]
     """Read before each context: BOS, as in every evaluation here."""
     context_tokens: int
     new_tokens: int
-    """What of a validation block is continued during training, and by how much."""
+    """Length of the contexts from validation blocks that are continued during training, and of their continuations."""
     index: CitationIndex | None
     """None for images: citation blocking ends at words."""
     decode: Callable[[list[int]], str] | None

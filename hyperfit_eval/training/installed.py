@@ -10,7 +10,7 @@ from ..errors import HyperfitError
 from .recipe_files import nearest
 
 TRACKER_PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml", "flyte": "flytekit"}
-"""Of trackers that are not named as their package."""
+"""Packages of trackers that have other names."""
 OPTIMIZER_PACKAGES = {
     "anyprecision": ("torchdistx", "torchdistx"),
     "galore": ("galore_torch", "galore-torch"),

@@ -1,4 +1,4 @@
-"""What a model has become in training: the curves of the paper's Figure 2, and history.jsonl.
+"""Measurements during training: the curves of the paper's Figure 2, and history.jsonl.
 
 Validation loss alone misleads here: it rises while the model's choices get better. So token accuracy,
 the sharpness of the predictions, how many of the base model's choices are left, and the variety of greedy
@@ -67,7 +67,7 @@ class Evaluation:
     ttr: float | None
     """Type-token ratio of 96 greedy tokens after 32 tokens of each validation block, as a fraction."""
     seconds: float
-    """What this evaluation took."""
+    """Duration of this evaluation."""
     top1_agreement: float | None = None
     """Share of the validation tokens where the most probable token is the base model's."""
     top3_accuracy: float | None = None
@@ -78,7 +78,7 @@ class Evaluation:
     """The first of the greedy continuations, as text."""
 
     def metrics(self) -> dict[str, float]:
-        """What trackers are told, by its name there."""
+        """Values for trackers, by their names there."""
         measured = {
             "loss": self.validation_loss,
             "accuracy": self.validation_accuracy,

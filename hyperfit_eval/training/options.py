@@ -17,7 +17,7 @@ _FLAG = {"nargs": "?", "const": True}
 
 @dataclass
 class HyperfitArguments:
-    """What is trained on what; how is in `RecipeArguments`."""
+    """Model, corpus and blocks of a run; how it is trained is in `RecipeArguments`."""
 
     _argument_group_name = "hyperfitting"
 
@@ -98,7 +98,7 @@ class HyperfitArguments:
                 f"between 0 and 1 and no less than 0 minutes"
             )
         self.given = given(self)
-        """What was not left at its default."""
+        """Values that were typed, or differ from their defaults."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar with the time left, and a line at each evaluation."""
+"""Progress of a training run for a person: a bar with the time left, and a line at each evaluation."""
 
 from collections.abc import Callable
 from typing import Any

@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe file says."""
+    """Content of a recipe file."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What run.json and the terminal say of a run."""
+"""Facts of a run, for run.json and the terminal."""
 
 import platform
 import sys
@@ -65,7 +65,7 @@ def description(
 
 
 def results(run: "FinishedRun", exported: Exported, original_ttr: float | None) -> dict[str, Any]:
-    """What the saved checkpoint gives, and what saving changed."""
+    """Results of the saved checkpoint, and what saving changed."""
     last, saved = run.last, exported.saved
     validation = saved.validation
     return {

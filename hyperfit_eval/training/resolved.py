@@ -58,7 +58,7 @@ def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> di
 def identity(
     options: HyperfitArguments, training: RecipeArguments, recipe: dict[str, dict[str, Any]], blocks: Any
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on from a checkpoint: everything that the final weights depend on.
+    """Identity of a run, the same where it may go on from a checkpoint: everything that the final weights depend on.
 
     Args:
         recipe: as resolved.
@@ -77,7 +77,7 @@ def identity(
 
 
 def title_of(options: HyperfitArguments) -> str:
-    """What a saved recipe is called."""
+    """Title of a saved recipe."""
     recipe: Recipe = read_recipe(options.recipe)
     return f"{recipe.name}: {recipe.title}" if recipe.title != recipe.name else recipe.name
 

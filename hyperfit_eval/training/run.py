@@ -39,7 +39,7 @@ from .trainer import HyperfitTrainer
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What came of a run; all of it is in its folder, too."""
+    """Results of a run; all of it is in its folder, too."""
 
     folder: Path
     blocks: TrainingBlocks
@@ -47,7 +47,7 @@ class FinishedRun:
     last: Evaluation
     """The row of the history that the saved weights belong to."""
     training: Predictions
-    """Of the saved weights on all training blocks: the loss that the paper calls near zero."""
+    """Predictions of the saved weights on all training blocks: the loss that the paper calls near zero."""
 
 
 def hyperfit(

@@ -1,4 +1,4 @@
-"""What happens when during training: which evaluations are made, when a checkpoint is due, when to stop."""
+"""Schedule of a training run: which evaluations are made, when a checkpoint is due, when to stop."""
 
 import time
 from typing import Any

@@ -1,1 +1,1 @@
-"""What every server of this package needs: patience with an end, an orderly stop, no visits from other web sites."""
+"""Needs of every server of this package: patience with an end, an orderly stop, no visits from other web sites."""

@@ -61,7 +61,7 @@ def _refused(http: HttpRequest, error: Exception) -> Response:
 
 
 def _http_error(http: HttpRequest, error: Exception) -> Response:
-    """What the router itself refuses: an unknown path, another method."""
+    """Refusals of the router itself: an unknown path, another method."""
     assert isinstance(error, HTTPException)
     if http.method == "OPTIONS" and error.status_code == 405:
         return Response(status_code=204, headers=dict(error.headers or {}))

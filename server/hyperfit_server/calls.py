@@ -19,7 +19,7 @@ RETRY_SECONDS = 1
 
 @dataclass
 class Call:
-    """What is known of a request; log and metrics are written from it when it ends."""
+    """Facts about a request; log and metrics are written from it when it ends."""
 
     request_id: str
     route: str
@@ -32,9 +32,9 @@ class Call:
     blocked_tokens: int = 0
     blocking: bool | None = None
     first_token_seconds: float | None = None
-    """Of a stream, from arrival."""
+    """Time to the first token of a stream, from arrival."""
     queue_seconds: list[float] = field(default_factory=list)
-    """Of each generation, from arrival to the start of its work."""
+    """Time of each generation from arrival to the start of its work."""
     cancelled: bool = False
     """The client went away."""
     error: str | None = None

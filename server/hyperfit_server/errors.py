@@ -1,4 +1,4 @@
-"""What a client is told when a request is refused or fails: text-generation-inference's body and OpenAI's."""
+"""Errors for clients whose request is refused or fails: text-generation-inference's body and OpenAI's."""
 
 import json
 from typing import Any
@@ -79,7 +79,7 @@ class ErrorResponse(BaseModel):
 
 
 class OpenAIErrorDetail(BaseModel):
-    """What stands under "error" in the body of an error under /v1."""
+    """Content of "error" in the body of an error under /v1."""
 
     message: str
     type: str
@@ -94,7 +94,7 @@ class OpenAIErrorResponse(BaseModel):
 
 
 def problem(message: str, *path: str | int, client_text: bool = False) -> PydanticCustomError:
-    """What a validator raises: it ends the check of its field with this message.
+    """Error of a validator: it ends the check of its field with this message.
 
     Args:
         path: from the field to the value that is wrong.

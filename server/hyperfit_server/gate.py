@@ -1,4 +1,4 @@
-"""What every HTTP request passes: its id, the key, the size of its body, its line in the log."""
+"""Gate that every HTTP request passes: its id, the key, the size of its body, its line in the log."""
 
 import hmac
 import re

@@ -1,4 +1,4 @@
-"""What /metrics tells Prometheus. Counted once at the end of a request, so that a token costs nothing."""
+"""Metrics for Prometheus. Counted once at the end of a request, so that a token costs nothing."""
 
 from collections.abc import Iterator
 
@@ -58,7 +58,7 @@ class Metrics:
 
 
 class _Engine(Collector):
-    """What the engine and its blocker know, read when it is asked for."""
+    """Numbers of the engine and its blocker, read when they are asked for."""
 
     def __init__(self, state: State) -> None:
         self._state = state

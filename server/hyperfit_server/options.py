@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 
 class EngineName(StrEnum):
-    """What runs the model."""
+    """Engines that run the model."""
 
     transformers = "transformers"
     vllm = "vllm"
@@ -29,7 +29,7 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What `hyperfit serve` was told."""
+    """Options of `hyperfit serve`."""
 
     model: Annotated[str | None, Argument(help="Folder or Hub id of a causal LM; by default the demo's.")] = None
     index: Annotated[Path | None, Option(help="Citation index; by default the checkpoint's own.")] = None

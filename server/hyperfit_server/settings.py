@@ -1,4 +1,4 @@
-"""What a server allows, and how many tokens a request gets."""
+"""Limits of a server, and how many tokens a request gets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from .options import Options
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; larger ones are refused, never cut."""
+    """Limits of one request; larger ones are refused, never cut."""
 
     max_total_tokens: int = 4096
     """Prompt and new tokens together."""
@@ -27,7 +27,7 @@ class Limits:
     """Also of `logprobs` and `top_logprobs`."""
     max_body_bytes: int = Options.max_body_bytes
     max_messages: int = 1024
-    """Of a chat; also parts of one message."""
+    """Messages of a chat; also parts of one message."""
     max_request_cost: int = Options.max_request_cost
     """Tokens that one request may have read and generated, and log-probabilities that it may have returned; of text,
     so many times four characters may be tokenized."""

@@ -1,4 +1,4 @@
-"""What every route needs: the engine, its tokenizer, the settings; and how routes find it."""
+"""Needs of every route: the engine, its tokenizer, the settings; and how routes find it."""
 
 import math
 import time
@@ -25,7 +25,7 @@ CANARY_STATES = ("pending", "passed", "unproven", "off", "bypassed")
 
 @dataclass
 class State:
-    """What a server is made of."""
+    """Parts of a server."""
 
     engine: Engine
     tokenizer: Any
@@ -34,7 +34,7 @@ class State:
     """Where the model runs, for x-compute-type and /info."""
     dtype: str = "float32"
     index: dict[str, Any] | None = None
-    """What /info tells about the citation index."""
+    """Facts about the citation index for /info."""
     max_concurrent_requests: int = 0
     """Running and waiting together."""
     unready: str | None = "the canary has not run yet"

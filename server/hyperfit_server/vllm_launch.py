@@ -58,7 +58,7 @@ CPU_REFUSED = {
 
 @dataclass(frozen=True)
 class Launch:
-    """What is run in the end."""
+    """Command and environment that are run in the end."""
 
     command: list[str]
     environment: dict[str, str]

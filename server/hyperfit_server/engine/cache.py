@@ -149,7 +149,7 @@ class RunningCache:
 
 
 def without(rows: int, gone: Collection[int]) -> list[int]:
-    """What is left of `rows` rows, in an order that moves as few as possible: the last ones fill the gaps."""
+    """Order of what is left of `rows` rows, in an order that moves as few as possible: the last ones fill the gaps."""
     left = rows - len(gone)
     last = (row for row in range(left, rows) if row not in gone)
     return [next(last) if row in gone else row for row in range(left)]

@@ -20,7 +20,7 @@ Generate = Callable[[Sequence[int], bool], Awaitable[Sequence[int]]]
 
 PREFIXES = 16
 PREFIX_TOKENS = 32
-"""Of the paper's contexts (Section 4)."""
+"""Length of the paper's contexts (Section 4)."""
 NEW_TOKENS = 32
 """The first 5 can only be matched, not blocked: the prompt is not part of the history."""
 _AT_A_TIME = 8

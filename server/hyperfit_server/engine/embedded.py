@@ -88,7 +88,7 @@ class TransformersEngine:
 
     @property
     def counters(self) -> Counters | None:
-        """What the citation blocker did since the start; None without an index."""
+        """Counts of the citation blocker since the start; None without an index."""
         return self.blocker.counters if self.blocker else None
 
     @property

@@ -1,4 +1,4 @@
-"""What a server asks of an engine, and what comes back, token by token. No HTTP and no torch."""
+"""Requests to an engine, and what comes back, token by token. No HTTP and no torch."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
-    """Of this request alone: what it gives does not depend on what runs beside it. None: the engine draws."""
+    """Seed of this request alone: what it gives does not depend on what runs beside it. None: the engine draws."""
     stop: tuple[str, ...] = ()
     """Texts that end the generation; the text ends with the one that was met."""
 
@@ -116,7 +116,7 @@ class Generation(Protocol):
 
 
 class Engine(Protocol):
-    """What the HTTP side knows of an engine."""
+    """An engine, as the HTTP side knows it."""
 
     model_id: str
     max_total_tokens: int
@@ -125,7 +125,7 @@ class Engine(Protocol):
 
     @property
     def counters(self) -> Counters | None:
-        """What the citation blocker did since the start; None without an index."""
+        """Counts of the citation blocker since the start; None without an index."""
         ...
 
     @property

@@ -74,7 +74,7 @@ class Row:
         self._prompt_text = TextStream(self._texts, skip_special=False)
 
     def add_prompt_scores(self, logprobs: Sequence[float | None], tops: Sequence[TopTokens]) -> None:
-        """What the model said of the prompt's next tokens: of the first one nothing (None)."""
+        """Log-probabilities of the prompt's next tokens; None for the first."""
         for logprob in logprobs:
             token = self.ids[len(self._prompt)]
             self._prompt.append(Scored(token, self._prompt_text.push(token), logprob, token in self._texts.special))

@@ -26,7 +26,7 @@ MAX_LOGITS = 2**26
 
 
 class Limits(NamedTuple):
-    """What the batch may come to."""
+    """Limits of the batch."""
 
     rows: int
     tokens: int
@@ -276,7 +276,7 @@ def _ban(blocker: WindowBlocker, scores: torch.Tensor, histories: Mapping[int, S
 
 @contextmanager
 def _alone(row: Row) -> Iterator[None]:
-    """What goes wrong inside is the row's own: it fails, and the batch goes on. Memory is everybody's."""
+    """Keep an error inside to the row: it fails, and the batch goes on. Memory is everybody's."""
     try:
         yield
     except Exception as error:
@@ -293,7 +293,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """First line of an error."""
     return str(error).strip().partition("\n")[0]
 
 

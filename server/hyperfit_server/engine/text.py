@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 _UNFINISHED = "\ufffd"
-"""What a decoder writes for bytes that are no character, or not yet."""
+"""Character that a decoder writes for bytes that are none, or not yet."""
 _LONGEST_CHARACTER = 4
 """Tokens: a character has at most 4 bytes."""
 _CONTEXT = 4
@@ -71,7 +71,7 @@ class TextStream:
         """Tokens since text was last told."""
 
     def push(self, token_id: int) -> str:
-        """What `token_id` adds to the text: "" while a character is not complete."""
+        """Text that `token_id` adds: "" while a character is not complete."""
         self._window.append(token_id)
         self._waiting += 1
         text = self._decode()
@@ -81,7 +81,7 @@ class TextStream:
         return self._tell(text, len(complete))
 
     def finish(self) -> str:
-        """What is left: the beginning of a character that never came to its end."""
+        """The rest: the beginning of a character that never came to its end."""
         text = self._decode()
         return self._tell(text, len(text))
 

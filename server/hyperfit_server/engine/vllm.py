@@ -54,7 +54,7 @@ class VllmEngine:
         self.max_total_tokens = max_total_tokens
         self.max_input_tokens = max_total_tokens - 1
         self.counters: Counters | None = Counters()
-        """Of the generations that went through here; what else vLLM generates is not counted."""
+        """Counts of the generations that went through here; what else vLLM generates is not counted."""
         self.bypassed: str | None = None
         """Set once a token came through that the blocker bans."""
         self._max_requests = max_requests
@@ -232,7 +232,7 @@ class _Generation:
                 self._end(_ending(choice, ended))
 
     def _banned(self) -> Sequence[int]:
-        """What the blocker bans at this position."""
+        """Count what the blocker bans at this position."""
         if not self._request.blocking:
             return ()
         bans = self._engine.matcher.banned_after(self._history)
@@ -289,7 +289,7 @@ def _body(request: Request, off: str) -> dict[str, Any]:
 
 
 def _error(answer: dict[str, Any], status: int) -> Exception:
-    """What vLLM's error is for a client of this server."""
+    """Error of vLLM as one of this server."""
     error = answer.get("error", answer)
     message = error.get("message", error) if isinstance(error, dict) else error
     if status == 503:

@@ -29,7 +29,7 @@ _SWITCHES: dict[object, bool] = {"on": True, "true": True, 1: True, "off": False
 
 @dataclass(frozen=True)
 class BlockerSettings:
-    """What the environment says of the blocker."""
+    """Settings of the blocker in the environment."""
 
     index: str
     max_overlap_tokens: int | None

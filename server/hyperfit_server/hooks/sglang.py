@@ -43,7 +43,7 @@ def register_hooks() -> None:
 
 
 class Hooks:
-    """What happens around four methods of SGLang; each hook gets the method first, then its arguments."""
+    """Hooks around four methods of SGLang; each hook gets the method first, then its arguments."""
 
     def __init__(self, settings: BlockerSettings) -> None:
         self._settings = settings

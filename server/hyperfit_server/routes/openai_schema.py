@@ -43,7 +43,7 @@ class ResponseFormat(Strict):
 
 
 class Common(Strict):
-    """What both routes take. Unknown fields are refused; those that cannot change the text are not looked at."""
+    """Parameters of both routes. Unknown fields are refused; those that cannot change the text are not looked at."""
 
     model: str | None = None
     """Not looked at: a server serves one model, and the answer names it."""
@@ -99,7 +99,7 @@ class Common(Strict):
         return least
 
     def sampling(self, max_new_tokens: int) -> Sampling:
-        """What the parameters mean."""
+        """Sampling that the parameters ask for."""
         temperature = 1.0 if self.temperature is None else self.temperature
         return Sampling(
             max_new_tokens=max_new_tokens,

@@ -47,7 +47,7 @@ class VisibleText:
         return shown
 
     def end(self, finished: Finished) -> str:
-        """What remains to be shown of the whole text."""
+        """Rest of the whole text that is to be shown."""
         return without_stop(finished, self._stop)[self._shown :]
 
 
@@ -81,7 +81,7 @@ class CompletionLogprobs:
         self.top_logprobs.append(shown)
 
     def take(self) -> dict[str, Any]:
-        """What was added since the last call."""
+        """Text that was added since the last call."""
         taken = {
             "tokens": self.tokens,
             "token_logprobs": self.token_logprobs,

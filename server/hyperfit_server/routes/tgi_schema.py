@@ -214,7 +214,7 @@ def parse_generate(body: bytes, limits: Limits, stream: bool = False) -> tuple[G
 
 
 def sampling_of(parameters: GenerateParameters, max_new_tokens: int) -> Sampling:
-    """What the parameters mean."""
+    """Sampling that the parameters ask for."""
     return Sampling(
         max_new_tokens=max_new_tokens,
         do_sample=parameters.samples,
