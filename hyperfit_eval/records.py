@@ -46,7 +46,7 @@ class Generation:
     tokenizer: str
     """Fingerprint of the tokenizer (`hyperfit_eval.tokenizers.tokenizer_fingerprint`)."""
     decoding: dict[str, Any]
-    """For instance {"method": "greedy", "min_new_tokens": 224, "max_new_tokens": 224}."""
+    """For instance {"method": "greedy", "new_tokens": 224}."""
     blocker: dict[str, Any] | None = None
     """None when off, else {"ngram": 5, "index": fingerprint, ...}."""
     seed: int = 0

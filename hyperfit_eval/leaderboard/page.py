@@ -3,8 +3,8 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -26,6 +26,35 @@ NAMES = {
 }  # fmt: skip
 """Fields of signatures, in words."""
 _NEUTRAL = {("top_p", "1.0"), ("top_k", "0"), ("min_p", "0.0")}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as the page prints it."""
+
+    main: str = "-"
+    interval: str = ""
+    value: float | str = ""
+    signature: str = ""
+
+    @property
+    def text(self) -> str:
+        """`73.1 [71.0, 75.2]`."""
+        return f"{self.main} {self.interval}".strip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row as the page prints it."""
+
+    rank: int | None
+    name: str
+    decoding: str
+    blocked: str
+    is_blocked: str
+    """For the filter: yes, no, or nothing where no text was generated."""
+    cells: list[Cell]
+    files: list[str]
 
 
 def write_leaderboard(folder: Path, tables: Sequence[Table], skipped: Sequence[Unread]) -> list[Path]:
@@ -59,11 +88,11 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer.writeheader()
     for number, table in enumerate(tables, start=1):
         for rank, row in table.rows:
-            line: dict[str, Any] = {"table": number, "rank": rank, "model": row.name, "files": "; ".join(row.files)}
+            line: dict[str, object] = {"table": number, "rank": rank, "model": row.name, "files": "; ".join(row.files)}
             line |= {"decoding": row.decoding, "blocked": blocked(row), "training_blocks": training_blocks(row)}
-            for metric, found in row.numbers.items():
-                line |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
-                line[f"{metric}_signature"] = found.signature
+            for metric, score in row.numbers.items():
+                line |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
+                line[f"{metric}_signature"] = score.signature
             writer.writerow({name: for_csv(value) for name, value in line.items()})
     return text.getvalue()
 
@@ -92,23 +121,23 @@ def decoding(row: Row) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in parts.items())
 
 
-def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
+def _table(number: int, table: Table, first: Table) -> dict[str, object]:
     columns = [column for column in COLUMNS if column.metric in table.recipes]
-    with_originals = [_cell(table.originals.get(column.metric), column) for column in columns]
+    with_originals = [_cell(table.originals.get(column.metric)) for column in columns]
     rows = [
-        {
-            "rank": rank,
-            "name": for_terminal(row.name),
-            "decoding": for_terminal(decoding(row)),
-            "blocked": for_terminal(blocked(row)),
-            "is_blocked": {None: "", True: "yes", False: "no"}[row.blocked],
-            "cells": [_cell(row.numbers.get(column.metric), column) for column in columns],
-            "files": [for_terminal(file) for file in row.files],
-        }
+        Line(
+            rank=rank,
+            name=for_terminal(row.name),
+            decoding=for_terminal(decoding(row)),
+            blocked=for_terminal(blocked(row)),
+            is_blocked={None: "", True: "yes", False: "no"}[row.blocked],
+            cells=[_cell(row.numbers.get(column.metric)) for column in columns],
+            files=[for_terminal(file) for file in row.files],
+        )
         for rank, row in table.rows
     ]
     apart = [NAMES.get(name, name) for name in differences(table, first)] if number > 1 else []
-    originals = with_originals if any(cell["text"] != "-" for cell in with_originals) else []
+    originals = with_originals if any(cell.text != "-" for cell in with_originals) else []
     return {
         "number": number,
         "title": _title(table),
@@ -121,16 +150,15 @@ def _table(number: int, table: Table, first: Table) -> dict[str, Any]:
     }
 
 
-def _markdown(columns: Sequence[Column], rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> str:
+def _markdown(columns: Sequence[Column], rows: Sequence[Line], originals: Sequence[Cell]) -> str:
     header = ["model", "rank", "decoding", "blocked", *map(_heading, columns)]
     lines = [
-        [for_markdown(row["name"]), str(row["rank"] or "-"), for_markdown(row["decoding"] or "-"),
-         for_markdown(row["blocked"] or "-"),
-         *(cell["text"] for cell in row["cells"])]
+        [for_markdown(row.name), str(row.rank or "-"), for_markdown(row.decoding or "-"),
+         for_markdown(row.blocked or "-"), *(cell.text for cell in row.cells)]
         for row in rows
     ]  # fmt: skip
     if originals:
-        lines.append(["*original texts*", "", "", "", *(cell["text"] for cell in originals)])
+        lines.append(["*original texts*", "", "", "", *(cell.text for cell in originals)])
     return markdown_table(header, lines)
 
 
@@ -138,22 +166,20 @@ def _heading(column: Column) -> str:
     return column.title + (f", {column.unit}" if column.unit and column.unit != "BLEU" else "")
 
 
-def _cell(number: Score | None, column: Column) -> dict[str, Any]:
+def _cell(number: Score | None) -> Cell:
     if number is None:
-        return {"text": "-", "main": "-", "interval": "", "value": "", "signature": ""}
-    main = f"{number.value:.1f}"
+        return Cell()
     interval = "" if number.low is None or number.high is None else f"[{number.low:.1f}, {number.high:.1f}]"
-    text = f"{main} {interval}".strip()
-    return {"text": text, "main": main, "interval": interval, "value": number.value, "signature": number.signature}
+    return Cell(f"{number.value:.1f}", interval, number.value, number.signature)
 
 
 def _title(table: Table) -> str:
-    """What all rows of a table share, as `60 texts 65c3db7b, float32, tokenizer 18a19846`."""
+    """The settings that all rows of a table share, as `60 texts 65c3db7b, float32, tokenizer 18a19846`."""
     first = next((table.recipes[c.metric] for c in COLUMNS if c.metric in table.recipes), Signature("", ()))
     parts = {name: value or "" for name, value in first.fields}
     what = "questions" if {"task", "tasks"} & parts.keys() else "texts"
     words = {"task": "{}", "tasks": "{}", "N": f"{{}} {what}", "dtype": "{}"}
     hashes = {"texts": "set {}", "tok_hash": "tokenizer {}"}
-    shown = [text.format(parts[name]) for name, text in words.items() if name in parts]
-    shown += [text.format(parts[name][:8]) for name, text in hashes.items() if name in parts]
-    return ", ".join(shown) or "other"
+    words_of = [text.format(parts[name]) for name, text in words.items() if name in parts]
+    words_of += [text.format(parts[name][:8]) for name, text in hashes.items() if name in parts]
+    return ", ".join(words_of) or "other"

@@ -210,7 +210,7 @@ def check(path: Path, kind: Literal["model", "dataset"] = "model") -> None:
         raise HyperfitError(f"{path.name}: not a valid card (no license, or no text)")
 
 
-def eval_results(dataset: str, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+def eval_results(dataset: str, evaluations: list[Evaluation]) -> list[dict[str, object]]:
     """The open-ended numbers for `.eval_results/*.yaml`, under a benchmark dataset of the Hub.
 
     Raises:

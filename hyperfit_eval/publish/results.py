@@ -40,7 +40,7 @@ RECIPE = ("N", "ctx", "dec", "block", "dtype", "texts", "tok_hash")
 """Fields of a signature without which its number cannot be measured again."""
 
 
-def published_json(score: Score) -> dict[str, Any]:
+def published_json(score: Score) -> dict[str, object]:
     """A number of results.json, which has its metric beside it."""
     names = ("metric", "value", "unit", "signature", "low", "high", "method")
     return {name: getattr(score, name) for name in names}
@@ -90,7 +90,7 @@ class Evaluation:
             return cls(value["title"].text(), _settings(settings), numbers, originals)
         return cls(value["title"].text(), {}, numbers, originals, task=_task_settings(settings))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Without `left_out`."""
         numbers, originals = (list(map(published_json, side)) for side in (self.numbers, self.originals))
         settings = asdict(self.task) if self.task else self.settings

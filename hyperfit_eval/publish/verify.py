@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..checkpoints import CheckpointError
 from ..documents import Value
@@ -108,7 +107,7 @@ def status(checked: Sequence[Checked]) -> int:
     return 0 if verdicts & {EQUAL, WITHIN} else 3
 
 
-def as_json(source: str, checked: Sequence[Checked]) -> dict[str, Any]:
+def as_json(source: str, checked: Sequence[Checked]) -> dict[str, object]:
     """The same, ready for JSON."""
     return {"source": source, "holds": holds(checked), "numbers": [asdict(row) for row in checked]}
 

@@ -1,6 +1,7 @@
 """Metrics of continuations and predictions as the scores in a table's cells."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,12 @@ def distribution_scores(setting: StudySetting, context: StepContext, step: Step)
     )  # fmt: skip
 
 
-def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int) -> dict[str, Any]:
+def recipe_of(setting: StudySetting, arrays: dict[str, np.ndarray], length: int) -> dict[str, str]:
     """Fields of the signature of what was measured on `models.predictions`, along `length` tokens of each text."""
     return {
         "texts": setting.texts.fingerprint,
-        "N": len(arrays["ids"]),
-        "len": length,
+        "N": str(len(arrays["ids"])),
+        "len": str(length),
         "dtype": str(arrays["dtype"]),
         "tok_hash": str(arrays["tokenizer"]),
     }
@@ -130,6 +131,6 @@ def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **re
     return perplexity_score(losses, metric, signature(metric, avg=avg, **recipe))
 
 
-def write_values(path: Path, values: dict[str, Any]) -> None:
+def write_values(path: Path, values: Mapping[str, object]) -> None:
     """Numbers behind a figure, as JSON beside it."""
     files.write_text(path, json.dumps(values, indent=1) + "\n")

@@ -8,7 +8,6 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import HyperfitError
 from ..files import write_json
@@ -90,7 +89,7 @@ def summary_table(section: Section) -> tuple[list[str], list[list[str]]]:
 
 def _setting(epochs: int | None, texts: TextSet | None) -> StudySetting:
     setting = demo_setting()
-    training: dict[str, Any] = {} if epochs is None else {"num_train_epochs": epochs}
+    training: dict[str, object] = {} if epochs is None else {"num_train_epochs": epochs}
     _, updates = setting.training_length(**training)
     every = EVALUATED_EPOCHS * updates // int(setting.recipe_values(**training)["num_train_epochs"])
     training |= {"eval_strategy": "steps", "eval_steps": every}

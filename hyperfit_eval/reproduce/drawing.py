@@ -108,7 +108,7 @@ def plain_ticks(axis: Any, *steps: int) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def style(name: str) -> dict[str, Any]:
+def style(name: str) -> dict[str, str | float]:
     """Color, line and marker of a series, as arguments of `plot`."""
     color, line, marker = SERIES[name]
     return {"color": color, "linestyle": line, "marker": marker, "markersize": 3.5}

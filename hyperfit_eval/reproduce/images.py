@@ -51,7 +51,7 @@ class Source:
         return {"recipe": IMAGE_RECIPE, **where, **self.changes}
 
     @cached_property
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, object]:
         """What identifies it."""
         if self.made:
             return {"model": "made", "corpus": self.corpus, "changes": dict(self.changes)}

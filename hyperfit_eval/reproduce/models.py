@@ -162,7 +162,7 @@ def continuation_step(
             )  # fmt: skip
         write_continuations(context.folder / CONTINUATIONS, generation, continuations)
 
-    inputs: dict[str, Any] = {
+    inputs: dict[str, object] = {
         "model": setting.model_fingerprint, "texts": texts.fingerprint, "blocked": blocked,
         "decoding": "from a step before" if callable(decoding) else asdict(decoding),
     }  # fmt: skip

@@ -3,8 +3,8 @@
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -17,6 +17,22 @@ from .section import Row, Section, Table
 from .verdicts import AGREES, DISAGREES, UNCLEAR, verdicts
 
 NAMES = {"top_p": "base, Top-P", "blocked": "hyperfitted, citation blocking"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a printed column, with the numbers of its signatures."""
+
+    title: str
+    marks: list[int]
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """A row as text; the paper's rows stand apart from the measured ones."""
+
+    cells: list[str]
+    paper: bool = False
 
 
 def write_report(
@@ -54,7 +70,7 @@ def write_report(
         write_text(root / name, environment.get_template(f"{name}.j2").render(**content))
 
 
-def _content(section: Section, folder: Path, root: Path, signatures: dict[str, int]) -> dict[str, Any]:
+def _content(section: Section, folder: Path, root: Path, signatures: dict[str, int]) -> dict[str, object]:
     return {
         "name": section.name,
         "title": section.title,
@@ -78,34 +94,28 @@ def cell_texts(table: Table, row: Row) -> list[str]:
     return [row.cells[name].text(table.digits.get(name, 1)) if name in row.cells else "-" for name in table.columns]
 
 
-def _table(table: Table, signatures: dict[str, int]) -> dict[str, Any]:
+def _table(table: Table, signatures: dict[str, int]) -> dict[str, object]:
     """Cells as text; the number of a column's signature stands in its head."""
-    header: list[dict[str, Any]] = [{"title": "", "marks": []}]
+    header = [Head("", [])]
     for name, title in table.columns.items():
         marks = {
             signatures.setdefault(_recipe(row.cells[name].signature), len(signatures) + 1)
             for row in table.rows
             if name in row.cells and row.cells[name].signature
         }
-        header.append({"title": title, "marks": sorted(marks)})
-    rows = []
-    for row in table.rows:
-        cells = cell_texts(table, row)
-        rows.append({"cells": [row.label, *cells], "paper": False})
-    printed = _paper_rows(table)
-    heads = [
-        f"{head['title']} [{','.join(map(str, head['marks']))}]" if head["marks"] else head["title"] for head in header
-    ]
+        header.append(Head(title, sorted(marks)))
+    rows = [PrintedRow([row.label, *cell_texts(table, row)]) for row in table.rows] + _paper_rows(table)
+    heads = [f"{head.title} [{','.join(map(str, head.marks))}]" if head.marks else head.title for head in header]
     return {
         "caption": table.caption,
         "header": header,
-        "rows": [*rows, *printed],
-        "markdown": markdown_table(heads, [row["cells"] for row in [*rows, *printed]]),
+        "rows": rows,
+        "markdown": markdown_table(heads, [row.cells for row in rows]),
         "notes": paper_tables()[table.paper].notes if table.paper else [],
     }
 
 
-def _paper_rows(table: Table) -> list[dict[str, Any]]:
+def _paper_rows(table: Table) -> list[PrintedRow]:
     """The paper's rows of the groups that the table has, in the table's columns."""
     if not table.paper:
         return []
@@ -117,7 +127,7 @@ def _paper_rows(table: Table) -> list[dict[str, Any]]:
             label = f"paper: {row.model}" + (
                 f", {NAMES.get(row.group, row.group)}" if row.model != "Original texts" else ""
             )
-            rows.append({"cells": [label, *("-" if v is None else str(v) for v in values)], "paper": True})
+            rows.append(PrintedRow([label, *("-" if v is None else str(v) for v in values)], paper=True))
     return rows
 
 

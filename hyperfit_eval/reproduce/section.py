@@ -83,9 +83,9 @@ def read_section(folder: Path) -> Section:
     return Section(**{name: body[name] for name in _PLAIN}, tables=tables, figures=figures)
 
 
-def _to_json(cells: dict[str, Score]) -> dict[str, Any]:
+def _to_json(cells: dict[str, Score]) -> dict[str, object]:
     return {column: score.to_json() for column, score in cells.items()}
 
 
-def _from_json(cells: dict[str, Any], path: Path) -> dict[str, Score]:
+def _from_json(cells: dict[str, object], path: Path) -> dict[str, Score]:
     return {column: Score.from_json(column, Value(entry, str(path), column)) for column, entry in cells.items()}

@@ -88,7 +88,7 @@ class StudySetting:
         samples = self.training_length()[0]
         return replace(self, quantities=tuple(number for number in self.quantities if number <= samples))
 
-    def recipe_values(self, **changes: Any) -> dict[str, Any]:
+    def recipe_values(self, **changes: object) -> dict[str, Any]:
         """Arguments of `hyperfit train`: the paper's, those of the recipe, the setting's and `changes`."""
         from ..training.recipe_files import PAPER, read_recipe
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from ..documents import Value
 from ..metrics.statistics import Interval
@@ -82,7 +81,7 @@ class Score:
         value, low, high = (f"{number:{sign}.{digits}f}" for number in (self.value, *self.ends))
         return f"{value} [{low}, {high}]" if self.has_interval else value
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The entry of a table (docs/formats.md); `from_json` reads it back."""
         if not self.available:
             return {"unavailable": self.unavailable}

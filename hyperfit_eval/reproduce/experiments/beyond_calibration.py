@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -80,7 +79,7 @@ def calibration(plan: Plan) -> Step:
     return Step("calibration", make, {"bins": BINS}, (*plan.predictions.values(), *plan.hyperfitted.needs))
 
 
-def _entries(values: dict[str, np.ndarray], recipe: dict[str, Any]) -> dict[str, Score]:
+def _entries(values: dict[str, np.ndarray], recipe: dict[str, str]) -> dict[str, Score]:
     rank, confidence = values["rank"], values["top_mass"][..., 0]
     entries = {
         f"top_{k}_accuracy": mean_score(100 * (rank <= k).mean(axis=1), "%", "accuracy", k=k, **recipe)

@@ -3,8 +3,6 @@
 The paper suggests that hyperfitting teaches to put good tokens at the top ranks (Section 7, "top-rank encouragement").
 """
 
-from typing import Any
-
 import numpy as np
 
 from ...records import LONG
@@ -19,7 +17,7 @@ from ..steps import Step, StepContext
 BEYOND = (1, 10, 100)
 
 
-def promoted(rank: np.ndarray, recipe: dict[str, Any]) -> dict[str, Score]:
+def promoted(rank: np.ndarray, recipe: dict[str, str]) -> dict[str, Score]:
     """Share of choices from beyond some ranks of the base model, as scores.
 
     Args:

@@ -34,6 +34,9 @@ GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
 """The tasks of Table 8."""
 MOST_SHOTS = 4
 
+Doc = dict[str, object]
+"""A question of a task with its answer, by the names of the data set's columns."""
+
 
 def table8(plan: Plan) -> Step:
     """GLUE without examples and with as many as fit, up to four."""
@@ -110,7 +113,7 @@ def _most_shots(context: StepContext, model: Model, task: str) -> int:
 
 
 @cache
-def _examples(task: str) -> list[dict[str, Any]]:
+def _examples(task: str) -> list[Doc]:
     return list(task_of(task).fewshot_docs())
 
 
@@ -119,7 +122,7 @@ def _longest(task: str) -> tuple[list[str], str]:
     """Texts of the 20 longest questions, and of the example at the 99th percentile of the lengths."""
     loaded = task_of(task)
 
-    def length(doc: Mapping[str, Any]) -> int:
+    def length(doc: Doc) -> int:
         return sum(len(value) for value in doc.values() if isinstance(value, str))
 
     questions = sorted(loaded.eval_docs, key=length)[-20:]
@@ -128,7 +131,7 @@ def _longest(task: str) -> tuple[list[str], str]:
     return [loaded.doc_to_text(doc) for doc in questions], loaded.doc_to_text(examples[int(0.99 * (len(examples) - 1))])
 
 
-def stratified_sampler(docs: Sequence[dict[str, Any]]) -> Any:
+def stratified_sampler(docs: Sequence[Doc]) -> Any:
     """A sampler of lm-eval that draws by `stratified`, with lm-eval's own seed."""
     from lm_eval.api.samplers import ContextSampler
 
@@ -137,23 +140,21 @@ def stratified_sampler(docs: Sequence[dict[str, Any]]) -> Any:
     class Stratified(ContextSampler):
         """Examples in the proportions of the labels."""
 
-        def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
+        def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[Doc]:
             return stratified(strata, n, self.rnd, eval_doc)
 
     return Stratified(docs)
 
 
-def by_label(docs: Sequence[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+def by_label(docs: Sequence[Doc]) -> dict[Any, list[Doc]]:
     """The examples of each label, in their order."""
-    strata: dict[Any, list[dict[str, Any]]] = {}
+    strata: dict[Any, list[Doc]] = {}
     for doc in docs:
         strata.setdefault(doc["label"], []).append(doc)
     return strata
 
 
-def stratified(
-    strata: Mapping[Any, Sequence[dict[str, Any]]], n: int, random: Random, but: Any = None
-) -> list[dict[str, Any]]:
+def stratified(strata: Mapping[Any, Sequence[Doc]], n: int, random: Random, but: Any = None) -> list[Doc]:
     """Draw examples whose labels are distributed as in all of them, as nearly as n allows (paper, B.4.2).
 
     Each label gets the whole part of its share; the places left are drawn with the remainders as weights, so
@@ -171,7 +172,7 @@ def stratified(
         label = random.choices(list(remainders), [weight + 1e-12 for weight in remainders.values()])[0]
         counts[label] += 1
         remainders[label] = 0.0
-    drawn: list[dict[str, Any]] = []
+    drawn: list[Doc] = []
     for label, count in counts.items():
         some = random.sample(strata[label], min(count + 1, len(strata[label])))
         drawn += [doc for doc in some if doc != but][:count]
