@@ -13,4 +13,4 @@ def test_the_head_of_the_script_names_this_package():
     assert [kind for kind, *_ in found] == ["script"]
     head = tomllib.loads("".join(line.removeprefix("#").removeprefix(" ") for line in found[0][1].splitlines(True)))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert head == {"requires-python": project["requires-python"], "dependencies": [project["name"]]}
+    assert head == {"requires-python": project["requires-python"], "dependencies": [f"{project['name']}[reports]"]}
