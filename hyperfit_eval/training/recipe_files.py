@@ -8,6 +8,7 @@ A YAML mapping from argument to value. A value is plain, or `value` with one of
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +26,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 ORIGINS = ("paper", "choice", "changed")
 PAPER = "paper"
 
+_KEPT = object()
 _QUANTITY = re.compile(r"quantity-(\d+)")
 
 
@@ -38,9 +40,12 @@ class Setting:
     why: str
     """The paper's words with their section, our reason, or what was replaced."""
 
-    def describe(self) -> dict[str, Any]:
-        """For run.json."""
-        return {"value": self.value, "origin": self.origin, "why": self.why}
+    default: Any = _KEPT
+    """The recipe's value, where a run has another."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in run.json."""
+        return {name: content for name, content in vars(self).items() if content is not _KEPT}
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,12 @@ def read_recipe(name_or_path: str) -> Recipe:
     return replace(recipe, settings=settings)
 
 
-def write_recipe(path: str | Path, title: str, settings: dict[str, dict[str, Any]]) -> None:
+def write_recipe(path: str | Path, title: str, settings: Mapping[str, Setting]) -> None:
     """Write a resolved recipe (`recipe.resolved_recipe`) as a file that --recipe reads."""
     body = {
-        name: {"value": entry["value"], entry["origin"]: entry["why"]}
-        for name, entry in settings.items()
-        if entry["value"] is not None
+        name: {"value": setting.value, setting.origin: setting.why}
+        for name, setting in settings.items()
+        if setting.value is not None
     }
     text = yaml.safe_dump({"title": title, **body}, sort_keys=False, allow_unicode=True, width=110)
     files.write_text(path, text)

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from ..texts.blocks import TrainingBlocks
 from .export import Exported
 from .recipe import HyperfitArguments, RecipeArguments
+from .recipe_files import Setting
 from .trainer import HyperfitTrainer
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ PACKAGES = ("hyperfit-eval", "torch", "transformers", "accelerate", "datasets", 
 def description(
     options: HyperfitArguments,
     training: RecipeArguments,
-    recipe: dict[str, Any],
+    recipe: Mapping[str, Setting],
     blocks: TrainingBlocks,
     check: dict[str, Any],
 ) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def description(
     arguments = {name: value for name, value in training.to_dict().items() if not name.endswith("_token")}
     return {
         "model": options.model,
-        "recipe": recipe,
+        "recipe": {name: setting.to_json() for name, setting in recipe.items()},
         "data": {
             "corpus": blocks.corpus,
             "corpus_fingerprint": blocks.corpus_fingerprint,

@@ -1,11 +1,12 @@
 """A recipe file and the command line, resolved: the values that were used, and where each is from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from .recipe import HyperfitArguments, RecipeArguments
 from .recipe_files import PAPER, Recipe, Setting, read_recipe
 
-NO_DROPOUT = {"value": 0.0, "origin": "choice", "why": "near-zero training loss is the aim"}
+NO_DROPOUT = Setting(0.0, "choice", "near-zero training loss is the aim")
 """Part of the recipe, but no argument."""
 
 LOCATION_ARGUMENTS = {
@@ -29,25 +30,24 @@ PARTITION_PREFIXES = ("dataloader_", "per_device_", "gradient_accumulation_steps
 """Beginnings of arguments that divide the same work differently."""
 
 
-def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> dict[str, dict[str, Any]]:
+def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> dict[str, Setting]:
     """Each value of the recipe as it was used, with its origin.
 
     Returns:
-        Name to {"value", "origin", "why"}, where origin is "paper" (as the paper states it; "why" quotes it),
-        "choice" (the paper leaves it open; "why" says ours) or "changed" (given by the user; "default" is
-        what it replaced).
+        Settings by name, whose origin is "paper" (as the paper states it; `why` quotes it), "choice" (the paper leaves
+        it open; `why` says ours) or "changed" (given by the user; `default` is what it replaced).
     """
     settings = recipe_settings(options.recipe)
     if training.max_steps > 0:
         settings.pop("num_train_epochs", None)
     elif "max_steps" in settings:
         del settings["max_steps"]
-    recipe: dict[str, dict[str, Any]] = {}
+    recipe: dict[str, Setting] = {}
     for name, setting in settings.items():
         if name == "dropout":
             continue
         value = _value(name, options, training)
-        recipe[name] = setting.describe() if value == setting.value else _changed(value, setting.value)
+        recipe[name] = setting if value == setting.value else _changed(value, setting.value)
     recipe["dropout"] = NO_DROPOUT
     for name, value in (options.given | training.given).items():
         if name not in recipe and name not in LOCATION_ARGUMENTS and not name.startswith(("hub_", "trackio_")):
@@ -56,7 +56,7 @@ def resolved_recipe(options: HyperfitArguments, training: RecipeArguments) -> di
 
 
 def identity(
-    options: HyperfitArguments, training: RecipeArguments, recipe: dict[str, dict[str, Any]], blocks: Any
+    options: HyperfitArguments, training: RecipeArguments, recipe: Mapping[str, Setting], blocks: Any
 ) -> dict[str, Any]:
     """Identity of a run, the same where it may go on from a checkpoint: everything that the final weights depend on.
 
@@ -65,7 +65,7 @@ def identity(
         blocks: a `texts.blocks.TrainingBlocks`.
     """
     watched = MONITORING_PREFIXES + PARTITION_PREFIXES
-    values = {name: entry["value"] for name, entry in recipe.items() if not name.startswith(watched)}
+    values = {name: setting.value for name, setting in recipe.items() if not name.startswith(watched)}
     return values | {
         "model": options.model,
         "tokenizer": blocks.tokenizer,
@@ -96,9 +96,9 @@ def recipe_settings(name_or_path: str) -> dict[str, Setting]:
     return settings
 
 
-def _changed(value: Any, default: Any) -> dict[str, Any]:
+def _changed(value: Any, default: Any) -> Setting:
     why = f"given; the recipe says {default}" if default is not None else "given"
-    return {"value": value, "origin": "changed", "why": why, "default": default}
+    return Setting(value, "changed", why, default)
 
 
 def _value(name: str, options: HyperfitArguments, training: RecipeArguments) -> Any:

@@ -6,6 +6,7 @@ from transformers.training_args import OptimizerNames
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.training.installed import OPTIMIZER_PACKAGES, require_optimizer
 from hyperfit_eval.training.recipe import HyperfitArguments, RecipeArguments, split_batch
+from hyperfit_eval.training.recipe_files import Setting
 from hyperfit_eval.training.resolved import resolved_recipe
 
 
@@ -21,10 +22,10 @@ def test_the_defaults_are_the_papers(tmp_path):
     assert options.weights_dtype == options.save_dtype == "float32"
     assert training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size == 8
     recipe = resolved_recipe(options, training)
-    assert {entry["origin"] for name, entry in recipe.items() if name not in ("model", "corpus")} == {"paper", "choice"}
+    assert {entry.origin for name, entry in recipe.items() if name not in ("model", "corpus")} == {"paper", "choice"}
     quote = 'Section 3: "the Adam optimizer with a learning rate of 1e-6"'
-    assert recipe["learning_rate"] == {"value": 1e-6, "origin": "paper", "why": quote}
-    assert recipe["max_grad_norm"]["origin"] == "choice"
+    assert recipe["learning_rate"] == Setting(1e-6, "paper", quote)
+    assert recipe["max_grad_norm"].origin == "choice"
 
 
 def test_what_the_user_gives_wins_and_is_marked(tmp_path):
@@ -32,13 +33,13 @@ def test_what_the_user_gives_wins_and_is_marked(tmp_path):
     training = RecipeArguments(output_dir=str(tmp_path), learning_rate=1e-3, lr_scheduler_type="cosine", seed=7)
     recipe = resolved_recipe(options, training)
     assert training.lr_scheduler_type == "cosine"
-    changed = {name: entry for name, entry in recipe.items() if entry["origin"] == "changed"}
+    changed = {name: entry for name, entry in recipe.items() if entry.origin == "changed"}
     assert changed.keys() == {"model", "corpus", "num_train_samples", "learning_rate", "lr_scheduler_type", "seed"}
     why = "given; the recipe says 2000"
-    assert recipe["num_train_samples"] == {"value": 96, "origin": "changed", "why": why, "default": 2000}
-    assert (recipe["learning_rate"]["value"], recipe["learning_rate"]["default"]) == (1e-3, 1e-6)
-    assert (recipe["lr_scheduler_type"]["value"], recipe["lr_scheduler_type"]["default"]) == ("cosine", "constant")
-    assert recipe["num_train_epochs"]["origin"] == "paper"
+    assert recipe["num_train_samples"] == Setting(96, "changed", why, 2000)
+    assert (recipe["learning_rate"].value, recipe["learning_rate"].default) == (1e-3, 1e-6)
+    assert (recipe["lr_scheduler_type"].value, recipe["lr_scheduler_type"].default) == ("cosine", "constant")
+    assert recipe["num_train_epochs"].origin == "paper"
 
 
 @pytest.mark.parametrize(

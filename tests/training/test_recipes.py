@@ -15,7 +15,7 @@ from hyperfit_eval.texts.blocks import read_blocks
 from hyperfit_eval.training.arguments import parse_arguments, recipe_values
 from hyperfit_eval.training.data import block_order
 from hyperfit_eval.training.folder import read_run
-from hyperfit_eval.training.recipe_files import FOLDER, read_recipe, recipe_names
+from hyperfit_eval.training.recipe_files import FOLDER, Setting, read_recipe, recipe_names
 from hyperfit_eval.training.resolved import resolved_recipe
 
 
@@ -59,8 +59,8 @@ def test_what_was_typed_is_known_also_where_it_is_the_default():
     assert options.given == {"recipe": "demo", "save_minutes": 10.0}
     assert training.given == {"output_dir": "run", "seed": 0}
     saved = resolved_recipe(options, training)
-    assert saved["save_minutes"] == {"value": 10.0, "origin": "changed", "why": "given", "default": None}
-    assert saved["seed"]["origin"] != "changed" and "secret" not in str(saved)
+    assert saved["save_minutes"] == Setting(10.0, "changed", "given", None)
+    assert saved["seed"].origin != "changed" and "secret" not in str(saved)
 
 
 def test_every_value_has_its_origin_and_the_quotes_are_the_papers():
