@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from .. import files
 from ..documents import Value, read_document
@@ -18,7 +17,7 @@ from ..reproduce.cells import VERSION as SCORES_VERSION
 from ..reproduce.section import KIND as SECTION
 from ..reproduce.section import VERSION as SECTION_VERSION
 from ..reproduce.steps import KIND as STEP
-from ..reproduce.steps import MARKER, unchanged
+from ..reproduce.steps import MARKER, Finished, unchanged
 from ..reproduce.steps import VERSION as STEP_VERSION
 from ..scores.score import Score
 from ..scores.signature import Signature, signature
@@ -148,21 +147,15 @@ def _study(source: Source) -> Iterator[Row]:
                 yield replace(row, numbers=row.numbers | of_the_models.get(generation.model, {}))
 
 
-def _current(source: Source, steps: Path) -> dict[str, dict[str, str]]:
+def _current(source: Source, steps: Path) -> dict[str, Mapping[str, str]]:
     """Steps whose results are of those that are there now: by name, which results of which steps they were made from.
 
     Only the study knows which settings it has now.
     """
     # Not .partial: what is in it is not finished.
     paths = {path.parent.relative_to(steps).as_posix(): path for path in steps.glob(f"[!.]*/**/{MARKER}")}
-    marks = {name: _mark(_headed(source, path, STEP, STEP_VERSION)) for name, path in paths.items()}
-    return {name: mark["needs"] for name, mark in marks.items() if unchanged(mark, marks.get)}
-
-
-def _mark(document: Value) -> dict[str, Any]:
-    """What `unchanged` reads of a step.json; the first version named no results."""
-    needs = {needed: result.text() for needed, result in document["needs"].items()}
-    return {"result": document.optional("result", Value.text) or "", "needs": needs}
+    made = {name: Finished.from_json(_headed(source, path, STEP, STEP_VERSION)) for name, path in paths.items()}
+    return {name: step.needs for name, step in made.items() if unchanged(step, made.get)}
 
 
 def _headed(source: Source, path: Path, kind: str, version: int) -> Value:

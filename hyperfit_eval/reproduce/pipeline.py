@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from ..errors import HyperfitError
 from ..files import write_text
@@ -17,7 +16,7 @@ from .plan import Plan
 from .report import write_report
 from .section import read_section
 from .setting import StudySetting
-from .steps import Say, Step, done, finished, in_order, run_steps
+from .steps import Finished, Say, Step, done, finished, in_order, run_steps
 
 
 def select_experiments(only: str) -> list[str]:
@@ -86,30 +85,30 @@ def _keep_preference(given: Path | None, setting: StudySetting, root: Path, say:
 
 def _write(root: Path, setting: StudySetting, steps: Mapping[str, Step], reasons: dict[str, str]) -> None:
     folder = root / "steps"
-    found = {name: done(step, folder) for name, step in steps.items()}
-    for name, body in found.items():
-        if body is None and finished(name, folder):
+    known = {name: done(step, folder) for name, step in steps.items()}
+    for name, step in known.items():
+        if step is None and finished(name, folder):
             reasons.setdefault(name, "made with other settings, or before a step that it needs; name it in --only")
-    sections = [(read_section(folder / name), folder / name) for name, body in found.items() if body]
+    sections = [(read_section(folder / name), folder / name) for name, step in known.items() if step]
     if sections or reasons:
-        made = in_order(steps[name] for name, body in found.items() if body)
-        bodies = [body for step in made if (body := finished(step.name, folder))]
-        write_report(root, sections, reasons, _facts(setting, bodies))
+        needed = in_order(steps[name] for name, step in known.items() if step)
+        made = [step for one in needed if (step := finished(one.name, folder))]
+        write_report(root, sections, reasons, _facts(setting, made))
 
 
-def _facts(setting: StudySetting, made: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the study was run on, and what its steps were made with.
+def _facts(setting: StudySetting, made: Sequence[Finished]) -> dict[str, str]:
+    """Setting of the study, and what its steps were made with.
 
     Args:
-        made: `step.json` of every step that is in the report or that one of these needs.
+        made: every step that is in the report or that one of these needs.
     """
     used: dict[str, set[str]] = {}
-    for body in made:
-        for name, version in body["versions"].items():
+    for step in made:
+        for name, version in step.versions.items():
             used.setdefault(name, set()).add(version)
-    devices = sorted({body["device"] for body in made})
+    devices = sorted({step.device for step in made})
     # All other tables are of the first one.
-    seeds = setting.seeds if any(body["name"] == "seeds" for body in made) else setting.seeds[:1]
+    seeds = setting.seeds if any(step.name == "seeds" for step in made) else setting.seeds[:1]
     questions = "all" if setting.limit is None else f"{setting.limit} of each subject of MMLU"
     return {
         "model": setting.title or (Path(setting.model).name if Path(setting.model).is_dir() else setting.model),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..documents import Value
 from ..errors import HyperfitError
 from ..files import fingerprint, read_json, write_json
 from ..machine import default_device, versions
@@ -49,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step's `make` is given."""
+    """Folders and output of a step's `make`."""
 
     folder: Path
     """To write into. After an interruption it still holds what the last try left."""
@@ -131,50 +132,72 @@ def run_steps(
     return reasons
 
 
-def done(step: Step, root: Path) -> dict[str, Any] | None:
-    """What `step.json` says of a finished step with these inputs; None if it is to be done.
+@dataclass(frozen=True)
+class Finished:
+    """A finished step, as its `step.json` says."""
+
+    result: str
+    """Another one each time the step is done; the first version of the file had none."""
+    needs: Mapping[str, str]
+    """Results that it was made from, by step."""
+    name: str = ""
+    key: str = ""
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Value) -> "Finished":
+        """Read a `step.json`; errors as `Value`."""
+        needs = {step: result.text() for step, result in document["needs"].items()}
+        versions = document.get("versions")
+        result, name, key, device = (
+            document.optional(part, Value.text) or "" for part in ("result", "name", "key", "device")
+        )
+        used = {package: version.text() for package, version in versions.items()} if versions else {}
+        return cls(result, needs, name, key, device, used)
+
+
+def done(step: Step, root: Path) -> Finished | None:
+    """The finished step if it was made with these inputs; None if it is to be done.
 
     A step is not done either if one that it needs was done again since: the same settings need not give the same
     bits. One whose needed steps were deleted stays done.
     """
-    body = finished(step.name, root)
-    if body is None or body.get("key") != step.key:
+    known = finished(step.name, root)
+    if known is None or known.key != step.key:
         return None
-    return body if unchanged(body, lambda name: finished(name, root)) else None
+    return known if unchanged(known, lambda name: finished(name, root)) else None
 
 
-def unchanged(
-    body: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None], seen: set[str] | None = None
-) -> bool:
-    """Whether nothing that a step was made from was done again since; what was deleted was not.
+def unchanged(step: Finished, find: Callable[[str], Finished | None], seen: set[str] | None = None) -> bool:
+    """True if nothing that a step was made from was done again since; what was deleted was not.
 
     Args:
-        body: the step's `step.json`.
-        find: that of a step by name, or None.
+        find: a finished step by name, or None.
         seen: steps that were looked at on the way here; each once, also where a damaged file makes a circle.
     """
     seen = set() if seen is None else seen
-    for name, result in body["needs"].items():
-        found = find(name)
-        if found and found["result"] != result:
+    for name, result in step.needs.items():
+        needed = find(name)
+        if needed and needed.result != result:
             return False
-        if found and name not in seen:
+        if needed and name not in seen:
             seen.add(name)
-            if not unchanged(found, find, seen):
+            if not unchanged(needed, find, seen):
                 return False
     return True
 
 
-def finished(name: str, root: Path) -> dict[str, Any] | None:
-    """What `step.json` says of a step that was finished, with whatever inputs; None if there is none."""
+def finished(name: str, root: Path) -> Finished | None:
+    """A finished step with whatever inputs; None if there is none, or its file is damaged or of another version."""
     marker = root / name / MARKER
     if not marker.is_file():
         return None
     try:
         body = read_json(marker, KIND, VERSION)
+        return Finished.from_json(Value(body, str(marker))) if body["version"] == VERSION else None
     except HyperfitError:
         return None
-    return body if body["version"] == VERSION else None  # of another version: done again
 
 
 def duration(seconds: float) -> str:
@@ -213,7 +236,8 @@ def _make(step: Step, root: Path, say: Say) -> None:
     # Work goes on in a folder of its own, so that a finished folder is always whole.
     folder, partial = root / step.name, root / ".partial" / step.name
     claim = partial / MARKER
-    needs = {needed.name: (finished(needed.name, root) or {}).get("result") for needed in step.needs}
+    made_from = {needed.name: finished(needed.name, root) for needed in step.needs}
+    needs = {name: needed.result for name, needed in made_from.items() if needed}
     description = {"name": step.name, "key": step.key, "inputs": dict(step.inputs), "needs": needs}
     left = json.loads(claim.read_text()) if claim.is_file() else {}
     if any(left.get(name) != description[name] for name in ("key", "needs")):

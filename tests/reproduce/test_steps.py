@@ -42,7 +42,7 @@ def test_by_hand(tmp_path):
     assert (tmp_path / "table1" / "out.txt").read_text() == "continue/base+train+continue/hyperfitted+table1"
     marker = json.loads((tmp_path / "table1" / "step.json").read_text())
     assert marker["status"] == "finished" and marker["versions"]
-    assert marker["needs"]["continue/base"] == finished("continue/base", tmp_path)["result"]
+    assert marker["needs"]["continue/base"] == finished("continue/base", tmp_path).result
     assert lines[0].startswith("[1/4] continue/base (about 4 s left)")
     assert not (tmp_path / ".partial" / "table1").exists()
 
