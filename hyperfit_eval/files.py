@@ -66,7 +66,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, kind: str, version: int, body: dict[str, Any]) -> None:
+def write_json(path: str | Path, kind: str, version: int, body: Mapping[str, object]) -> None:
     """Write a JSON object that opens with its format name and version."""
     document = {"format": f"hyperfit-eval/{kind}", "version": version, **body}
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -116,12 +116,12 @@ def judge(
             study, settings, limit=limit, report=report, say=lambda line: shown.write(line, sys.stderr)
         ).counts()
     print(
-        f"{counts['answers']} answers: {counts['verdict']} verdicts, {counts['unparsed']} not parsed, "
-        f"{counts['refused']} refusals; {counts['pairs']} pairs in both orders, {counts['contradictory']} contradictory"
+        f"{counts.answers} answers: {counts.verdict} verdicts, {counts.unparsed} not parsed, "
+        f"{counts.refused} refusals; {counts.pairs} pairs in both orders, {counts.contradictory} contradictory"
     )
-    if counts["cut_off"]:
+    if counts.cut_off:
         print(
-            f"{counts['cut_off']} answers were cut off before a verdict; with another --name, give them more tokens: "
+            f"{counts.cut_off} answers were cut off before a verdict; with another --name, give them more tokens: "
             "--body '{\"max_tokens\": 2000}'"
         )
     print(f"next: hyperfit preference {study}")
@@ -140,26 +140,26 @@ def preference(
     """
     require_extra("reports", "hyperfit preference", "matplotlib")
     from ..files import write_text
-    from ..preference.analysis import PREFERENCE_FILE, analyse, write_preference
+    from ..preference.analysis import PREFERENCE_FILE, analyze, write_preference
     from ..preference.consensus import plot_consensus
     from ..preference.report import markdown, preference_rows
     from ..report.tables import plain_table
 
     folder = out or study
-    results = analyse(study, max_failed=max_failed)
-    human, figures = results["human"], {}
-    sets = {"human": human["attentive"]} | dict(results["judges"])
-    for number, (name, result) in enumerate(sets.items()):
-        if result and any(g["n"] for c in result["ttr_consensus"].values() for g in c["groups"].values()):
+    results = analyze(study, max_failed=max_failed)
+    figures = {}
+    sets = {"human": results.human.attentive} | {name: judge.estimates for name, judge in results.judges.items()}
+    for number, (name, estimates) in enumerate(sets.items()):
+        if estimates and any(group.n for at in estimates.ttr_consensus.values() for group in at.groups.values()):
             figures[name] = "ttr_consensus.png" if name == "human" else f"ttr_consensus_judge_{number}.png"
-            plot_consensus(folder / figures[name], result["ttr_consensus"])
-    for name, result in sets.items():
-        if result:
+            plot_consensus(folder / figures[name], estimates.ttr_consensus)
+    for name, estimates in sets.items():
+        if estimates:
             who = "people who passed the attention checks" if name == "human" else f"judge {name} (not human)"
-            print(f"{who}: {result['annotations']} judgements of {result['pairs']} pairs, % preferred or equal [95%]")
-            if result["annotations"]:
-                print(plain_table(*preference_rows(result)))
-                print(f"signature: {result['signature']}")
+            print(f"{who}: {estimates.annotations} judgements of {estimates.pairs} pairs, % preferred or equal [95%]")
+            if estimates.annotations:
+                print(plain_table(*preference_rows(estimates)))
+                print(f"signature: {estimates.signature}")
     write_preference(folder / PREFERENCE_FILE, results)
     write_text(folder / "preference.md", markdown(results, figures))
     print(f"written to {folder / PREFERENCE_FILE} and preference.md")

@@ -1,88 +1,66 @@
-"""What a set of judgements says about the models: the tables of `hyperfit preference`."""
+"""Estimates of what one set of judgements says about the models: the tables of `hyperfit preference`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval, holm, paired_test
-from ..records import CONTEXT_TOKENS
 from ..scores.measure import TTR_WINDOW
-from ..scores.signature import signature
 from .agreement import alpha_interval, kappa_interval
 from .consensus import ttr_consensus
-from .pairs import CLEANING
-from .ranking import bradley_terry
+from .ranking import Ranking, bradley_terry
+from .results import Estimate, Estimates, PairedTest, Recipe
 from .study import ALL, AVERAGE, Study
-from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, Votes, bca, draws, entry, percent_interval, too_few
+from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, Votes, bca, draws, first_share, percent_interval, too_few
 
 
-def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) -> dict[str, Any]:
-    """All estimates from one set of judgements, ready for JSON (docs/preference.md).
+def tables(study: Study, votes: Votes, *, by: str, checks: str, ratings: int) -> Estimates:
+    """All estimates from one set of judgements.
 
     Args:
         study: whose pairs were judged.
         votes: the judgements.
-        by: "human" or "judge:NAME", for the signatures.
-        checks: "kept" or "removed", for those who failed attention checks, for the signatures.
-        ratings: judgements that a complete pair has.
+        by, checks, ratings: as in `results.Recipe`.
     """
-    recipe = {"by": by, "ann": ratings, "checks": checks}
+    recipe = Recipe(study, by, ratings, checks)
     counts = votes.table().sum(axis=1)
-    result: dict[str, Any] = {
-        "annotations": len(votes),
-        "annotators": len(set(votes.by.tolist())),
-        "pairs": int((counts > 0).sum()),
-        "complete_pairs": int((counts >= ratings).sum()),
-        "contexts": votes.context_count,
-        "signature": sign_of(study, "preference", recipe),
-        "preference": {name: _of_model(study, name, votes, recipe) for name in study.models},
-        "paired_tests": {str(scenario): _paired(study, scenario, votes, recipe) for scenario in study.scenarios},
-        "bradley_terry": {},
-    }
     by_length = {str(scenario): votes.select(scenario=scenario) for scenario in study.scenarios}
+    rankings = {}
     for length, chosen in (by_length | ({"all": votes} if len(by_length) > 1 else {})).items():
-        sign = sign_of(study, "bradley_terry", recipe, scn=length)
-        result["bradley_terry"][length] = too_few(chosen) or bradley_terry(chosen) | {"signature": sign}
-    result["krippendorff_alpha"] = _agreement(study, alpha_interval(votes), votes, "alpha(nominal)", recipe)
-    result["fleiss_kappa"] = _agreement(study, kappa_interval(votes, ratings), votes, "kappa(fleiss)", recipe)
-    result["first_position"] = first_position(study, votes, recipe)
-    result["ttr_consensus"] = {
-        length: ttr_consensus(chosen, ratings, sign_of(study, "ttr(consensus)", recipe, win=TTR_WINDOW, scn=length))
-        for length, chosen in by_length.items()
-    }
-    return result
+        missing = too_few(chosen)
+        signature = recipe.sign("bradley_terry", scn=length)
+        rankings[length] = Ranking(unavailable=missing) if missing else bradley_terry(chosen, signature)
+    return Estimates(
+        annotations=len(votes),
+        annotators=len(set(votes.by.tolist())),
+        pairs=int((counts > 0).sum()),
+        complete_pairs=int((counts >= ratings).sum()),
+        contexts=votes.context_count,
+        signature=recipe.sign("preference"),
+        preference={name: _of_model(recipe, name, votes) for name in study.models},
+        paired_tests={str(scenario): _paired(recipe, scenario, votes) for scenario in study.scenarios},
+        bradley_terry=rankings,
+        agreement={
+            "krippendorff_alpha": alpha_interval(votes, recipe.sign("alpha(nominal)")),
+            "fleiss_kappa": kappa_interval(votes, ratings, recipe.sign("kappa(fleiss)")),
+            "first_position": first_position(recipe, votes),
+        },
+        ttr_consensus={
+            length: ttr_consensus(chosen, ratings, recipe.sign("ttr(consensus)", win=TTR_WINDOW, scn=length))
+            for length, chosen in by_length.items()
+        },
+    )
 
 
-def first_share(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Percentage of choices of the first, the same weight for both orders of the sides.
-
-    Originals win more often, and a coin rarely puts exactly half of them first. So the rate is taken where
-    the original stood first and where the model did, and the mean of the two is 50% for annotators who do
-    not look at the place, however the coin fell.
-
-    Args:
-        hits, totals: choices of the first and of either, with the original first and with the model first,
-            shape (..., 2).
-    Returns:
-        Shape (...), NaN where an order does not occur.
-    """
-    with np.errstate(invalid="ignore"):
-        return 100 * (hits / totals).mean(axis=-1)
-
-
-def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
-    """How often the continuation shown first is preferred, of the annotations that prefer one.
-
-    Returns:
-        The entry of the `first_share`, with "by_order" (its two rates) and "raw", the plain share.
-    """
+def first_position(recipe: Recipe, votes: Votes) -> Estimate:
+    """How often the continuation shown first is preferred, of the annotations that prefer one: the `first_share`."""
     decided = votes.where(votes.outcome != EQUAL)
     first = np.array([pair.original_first for pair in votes.pairs], dtype=bool)[decided.pair]
     missing = too_few(decided)
     if missing or first.all() or not first.any():
-        return missing or {"unavailable": "all originals were shown on one side"}
+        return Estimate.missing("first_position", missing or "all originals were shown on one side")
     # Columns: the original first, the model first.
     hits = np.column_stack([decided.by_context(decided.first_chosen & side) for side in (first, ~first)])
     totals = np.column_stack([decided.by_context(side.astype(float)) for side in (first, ~first)])
@@ -92,15 +70,19 @@ def first_position(study: Study, votes: Votes, recipe: dict[str, Any]) -> dict[s
     low, high = bca(share, first_share(weights @ hits, weights @ totals), left_out, CONFIDENCE)
     interval = Interval(share, low, high, len(totals), f"cluster-bca|B:{RESAMPLES}|seed:0|conf:{CONFIDENCE:g}")
     rates = (100 * hits.sum(axis=0) / totals.sum(axis=0)).tolist()
-    return {
-        **entry(interval, decided, "%", sign_of(study, "first_position", recipe)),
-        "by_order": dict(zip(("original", "model"), rates, strict=True)),
-        "raw": 100 * float(decided.first_chosen.mean()),
-    }
+    return Estimate.from_votes(
+        "first_position",
+        interval,
+        len(decided),
+        signature=recipe.sign("first_position"),
+        by_order=dict(zip(("original", "model"), rates, strict=True)),
+        raw=100 * float(decided.first_chosen.mean()),
+    )
 
 
-def _of_model(study: Study, name: str, votes: Votes, recipe: dict[str, Any]) -> dict[str, Any]:
+def _of_model(recipe: Recipe, name: str, votes: Votes) -> dict[str, dict[str, Estimate]]:
     """Percent preferred or equal of one model, by length and source."""
+    study = recipe.study
     generation = study.models[name]
     blocker = generation.get("blocker")
     made = {
@@ -109,32 +91,34 @@ def _of_model(study: Study, name: str, votes: Votes, recipe: dict[str, Any]) -> 
         "dtype": generation.get("dtype"),
         "tok_hash": generation.get("tokenizer"),
     }
-    result: dict[str, Any] = {}
+    result = {}
     for scenario in study.scenarios:
         rows = votes.select(other=name, scenario=scenario)
-        table: dict[str, Any] = {}
+        table = {}
         for source in [ALL, *study.sources]:
             chosen = rows if source == ALL else rows.select(source=source)
-            sign = sign_of(study, "preference", recipe, scn=scenario, src=source, **made)
-            interval = too_few(chosen)
-            table[source] = interval or _preference(chosen) | {"unit": "%", "signature": sign}
-        sign = sign_of(study, "preference", recipe, scn=scenario, src=AVERAGE, **made)
-        table[AVERAGE] = _average(rows, study.sources, sign)
-        result[str(scenario)] = table
+            table[source] = _preference(chosen, recipe.sign("preference", scn=scenario, src=source, **made))
+        signature = recipe.sign("preference", scn=scenario, src=AVERAGE, **made)
+        result[str(scenario)] = table | {AVERAGE: _average(rows, study.sources, signature)}
     return result
 
 
-def _preference(votes: Votes) -> dict[str, Any]:
+def _preference(votes: Votes, signature: str) -> Estimate:
+    """Percent preferred or equal."""
+    if missing := too_few(votes):
+        return Estimate.missing("preference", missing)
     shares = np.bincount(votes.outcome, minlength=3) / len(votes)
-    return {
-        **_percent(votes, votes.outcome != ORIGINAL_BETTER).as_dict(),
-        "annotations": len(votes),
-        "preferred": 100 * float(shares[MODEL_BETTER]),
-        "equal": 100 * float(shares[EQUAL]),
-    }
+    return Estimate.from_votes(
+        "preference",
+        percent_interval(*_by_context(votes, votes.outcome != ORIGINAL_BETTER)),
+        len(votes),
+        signature=signature,
+        preferred=100 * float(shares[MODEL_BETTER]),
+        equal=100 * float(shares[EQUAL]),
+    )
 
 
-def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
+def _average(votes: Votes, sources: Sequence[str], signature: str) -> Estimate:
     """Unweighted mean over the sources; contexts are resampled within each.
 
     Where no resample differs, such as without a single hit, the interval is the exact binomial one of as many contexts
@@ -144,7 +128,7 @@ def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
     for number, source in enumerate(sources):
         rows = votes.select(source=source)
         if missing := too_few(rows):
-            return {"unavailable": f"{source}: {missing['unavailable']}"}
+            return Estimate.missing("preference", f"{source}: {missing}")
         hits, totals = _by_context(rows, rows.outcome != ORIGINAL_BETTER)
         weights = draws(len(totals), seed=number)
         sizes.append(len(totals))
@@ -157,26 +141,25 @@ def _average(votes: Votes, sources: Sequence[str], sign: str) -> dict[str, Any]:
         alike = np.full(len(sizes) * min(sizes), mean / 100)
         exact = percent_interval(alike, np.ones(len(alike)))
         low, high, method = exact.low, exact.high, exact.method
-    return entry(Interval(mean, float(low), float(high), votes.context_count, method), votes, "%", sign)
+    interval = Interval(mean, float(low), float(high), votes.context_count, method)
+    return Estimate.from_votes("preference", interval, len(votes), signature=signature)
 
 
-def _paired(study: Study, scenario: int, votes: Votes, recipe: dict[str, Any]) -> list[dict[str, Any]]:
+def _paired(recipe: Recipe, scenario: int, votes: Votes) -> list[PairedTest]:
     """Differences between models on the contexts that both have, A minus B, with p-values that hold together."""
-    shares = {name: _shares(votes, name, scenario) for name in study.models}
-    tests: list[dict[str, Any]] = []
-    for a, b in combinations(study.models, 2):
+    models = recipe.study.models
+    shares = {name: _shares(votes, name, scenario) for name in models}
+    tests: list[PairedTest] = []
+    for a, b in combinations(models, 2):
         common = sorted(shares[a].keys() & shares[b].keys())
         if len(common) < 2:
-            tests.append({"a": a, "b": b, "unavailable": f"{len(common)} contexts with annotations of both"})
+            tests.append(PairedTest(a, b, unavailable=f"{len(common)} contexts with annotations of both"))
             continue
         values = [np.array([shares[name][context] for context in common]) for name in (a, b)]
-        test = paired_test(values[0], values[1], largest=100)
-        sign = sign_of(study, "preference(a-b)", recipe, scn=scenario)
-        tests.append({"a": a, "b": b, **test.as_dict(), "unit": "%", "signature": sign})
-    tested = [row for row in tests if "p_value" in row]
-    for row, p_value in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
-        row["p_holm"] = p_value
-    return tests
+        result = paired_test(values[0], values[1], largest=100)
+        tests.append(PairedTest(a, b, result, recipe.sign("preference(a-b)", scn=scenario)))
+    together = iter(holm([test.result.p_value for test in tests if test.result]))
+    return [replace(test, p_holm=next(together)) if test.result else test for test in tests]
 
 
 def _shares(votes: Votes, name: str, scenario: int) -> dict[str, float]:
@@ -189,23 +172,5 @@ def _shares(votes: Votes, name: str, scenario: int) -> dict[str, float]:
     }
 
 
-def _agreement(
-    study: Study, interval: Interval | str, votes: Votes, metric: str, recipe: dict[str, Any]
-) -> dict[str, Any]:
-    if isinstance(interval, str):
-        return {"unavailable": interval}
-    return entry(interval, votes, "", sign_of(study, metric, recipe))
-
-
 def _by_context(votes: Votes, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return votes.by_context(hits), votes.by_context(np.ones(len(votes)))
-
-
-def _percent(votes: Votes, hits: np.ndarray) -> Interval:
-    return percent_interval(*_by_context(votes, hits))
-
-
-def sign_of(study: Study, metric: str, recipe: dict[str, Any], **fields: Any) -> str:
-    """Signature of a number: who judged (`recipe`), which study, and what else decides it."""
-    own = {"ctx": CONTEXT_TOKENS, "clean": CLEANING, "study": study.fingerprint, "texts": study.texts or None}
-    return signature(metric, **recipe, **fields, **own)

@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import HyperfitError
 from ..plain import for_csv
 from ..records import CONTEXT_TOKENS
-from .analysis import MAX_FAILED, annotator_rows
+from .annotators import MAX_FAILED, annotator_rows
 from .store import Answer
 from .study import Study
 from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, outcome
@@ -25,7 +25,7 @@ def annotation_rows(
 ) -> Iterator[dict[str, Any]]:
     """One row for each annotation that counts, texts included; annotators are numbers, without names."""
     pairs = study.by_id
-    attentive = {row["annotator"]: row["attentive"] for row in annotator_rows(study, answers, max_failed)}
+    attentive = {row.annotator: row.attentive for row in annotator_rows(study, answers, max_failed)}
     for answer in answers:
         pair = pairs[answer.pair]
         first, second = pair.shown

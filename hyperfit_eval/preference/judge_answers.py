@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,28 @@ _REFUSAL = re.compile(
 def looks_refused(reply: str) -> bool:
     """Whether a reply without a verdict opens as refusals do."""
     return _REFUSAL.match(reply) is not None
+
+
+@dataclass(frozen=True)
+class JudgeCounts:
+    """How many answers of a judge were verdicts, and how the two orders of a pair compare.
+
+    Attributes:
+        answers: all of them: `verdict`, `unparsed` and `refused` ones.
+        pairs: with verdicts in both orders.
+        cut_off: unparsed answers that reached the limit of tokens.
+        contradictory: pairs whose two verdicts contradict each other.
+        first_position: percent of "first" among the verdicts that prefer a side; None without any.
+    """
+
+    answers: int
+    verdict: int
+    unparsed: int
+    refused: int
+    pairs: int
+    cut_off: int
+    contradictory: int
+    first_position: float | None
 
 
 @dataclass(frozen=True)
@@ -68,29 +91,25 @@ class JudgeAnswers:
             if len(orders) == 2
         }
 
-    def counts(self) -> dict[str, Any]:
-        """How many answers were verdicts, unparsed and refused, and how the two orders compare.
-
-        Returns:
-            {"answers", "verdict", "unparsed", "refused", "pairs", "cut_off", "contradictory", "first_position"}:
-            pairs with verdicts in both orders, unparsed answers that reached the limit of tokens, pairs whose two
-            verdicts contradict each other, and the percentage of "first" among the verdicts that prefer a side
-            (None without any).
-        """
+    def counts(self) -> JudgeCounts:
+        """How many answers were verdicts, unparsed and refused, and how the two orders compare."""
         said: dict[str, set[str]] = {}
         for row in self.rows:
             if row["status"] == VERDICT:
                 said.setdefault(row["pair"], set()).add(in_study_order(row["verdict"], row["swapped"]))
         pairs = self.verdicts()
         decided = [row["verdict"] for row in self.rows if row["status"] == VERDICT and row["verdict"] != "equal"]
-        return {
-            "answers": len(self.rows),
-            **{state: sum(row["status"] == state for row in self.rows) for state in STATES},
-            "pairs": len(pairs),
-            "cut_off": sum(row["status"] == UNPARSED and row.get("finish_reason") == "length" for row in self.rows),
-            "contradictory": sum(len(said[pair]) == 2 for pair in pairs),
-            "first_position": 100 * decided.count("first") / len(decided) if decided else None,
-        }
+        count = Counter(row["status"] for row in self.rows)
+        return JudgeCounts(
+            answers=len(self.rows),
+            verdict=count[VERDICT],
+            unparsed=count[UNPARSED],
+            refused=count[REFUSED],
+            pairs=len(pairs),
+            cut_off=sum(row["status"] == UNPARSED and row.get("finish_reason") == "length" for row in self.rows),
+            contradictory=sum(len(said[pair]) == 2 for pair in pairs),
+            first_position=100 * decided.count("first") / len(decided) if decided else None,
+        )
 
 
 def in_study_order(verdict: str, swapped: bool) -> str:

@@ -5,7 +5,7 @@ compare the two. It fits all resamples of the bootstrap at once: 2000 of 300 con
 and 0.65 s with choix, whose fits are one at a time.
 """
 
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -16,9 +16,55 @@ from .votes import EQUAL, MODEL_BETTER, Votes, draws
 TIES = "half a win for each side, and one such tie added between each model and the original texts"
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A model, or the original texts, in a `Ranking`.
+
+    Attributes:
+        strength, low, high: nats of log-odds against the original texts, with the limits of the bootstrap.
+        rank, rank_low, rank_high: from 1, the strongest, likewise.
+        beats_original: percent.
+    """
+
+    name: str
+    strength: float
+    low: float
+    high: float
+    rank: int
+    rank_low: int
+    rank_high: int
+    beats_original: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A Bradley-Terry ranking, strongest first.
+
+    Attributes:
+        contexts: with a judgement.
+        rows: empty where it is `unavailable`.
+    """
+
+    method: str = ""
+    contexts: int = 0
+    rows: tuple[Ranked, ...] = ()
+    signature: str = ""
+    unavailable: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The ranking, with how ties were counted."""
+        if self.unavailable is not None:
+            return {"unavailable": self.unavailable}
+        rows = [asdict(row) for row in self.rows]
+        return {
+            "ties": TIES, "method": self.method, "contexts": self.contexts, "ranking": rows,
+            "signature": self.signature,
+        }  # fmt: skip
+
+
 def bradley_terry(
-    votes: Votes, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
+    votes: Votes, signature: str = "", *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> Ranking:
     """Strengths by Bradley and Terry (1952): P(a is preferred to b) = 1 / (1 + exp(b - a)).
 
     "Equally good" is half a win for each side. Every comparison of a study is with an original text, so
@@ -28,11 +74,8 @@ def bradley_terry(
 
     Args:
         votes: of one or several lengths.
+        signature: recipe of the strengths.
         confidence, resamples, seed: of the bootstrap over contexts, which gives the intervals (percentiles).
-    Returns:
-        {"ties", "method", "contexts", "ranking": [{"name", "strength", "low", "high", "rank", "rank_low",
-        "rank_high", "beats_original"}, ...]}, strongest first; strengths in nats of log-odds,
-        "beats_original" as a percentage; ranks count from 1, and their limits are those of the bootstrap.
     """
     names = sorted({votes.pairs[number].other for number in set(votes.pair.tolist())})
     number = {name: i for i, name in enumerate(names)}
@@ -50,24 +93,21 @@ def bradley_terry(
     ranks = _ranks(strengths[None])[0]
     rank_low, rank_high = np.quantile(_ranks(drawn), limits, axis=0, method="nearest")
     ranking = [
-        {
-            "name": name,
-            "strength": float(strengths[i]),
-            "low": float(low[i]),
-            "high": float(high[i]),
-            "rank": int(ranks[i]),
-            "rank_low": int(rank_low[i]),
-            "rank_high": int(rank_high[i]),
-            "beats_original": float(100 / (1 + np.exp(-strengths[i]))),
-        }
+        Ranked(
+            name,
+            float(strengths[i]),
+            float(low[i]),
+            float(high[i]),
+            int(ranks[i]),
+            int(rank_low[i]),
+            int(rank_high[i]),
+            float(100 / (1 + np.exp(-strengths[i]))),
+        )
         for i, name in enumerate([*names, ORIGINAL])
     ]
-    return {
-        "ties": TIES,
-        "method": f"cluster-percentile|B:{resamples}|seed:{seed}|conf:{confidence:g}",
-        "contexts": votes.context_count,
-        "ranking": sorted(ranking, key=lambda item: (item["rank"], item["name"])),
-    }
+    method = f"cluster-percentile|B:{resamples}|seed:{seed}|conf:{confidence:g}"
+    rows = tuple(sorted(ranking, key=lambda row: (row.rank, row.name)))
+    return Ranking(method, votes.context_count, rows, signature)
 
 
 def _strengths(won: np.ndarray, played: np.ndarray) -> np.ndarray:

@@ -1,111 +1,115 @@
 """The results of a study as Markdown."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from ..report.tables import markdown_table, with_interval
-from .consensus import BAD, GOOD, SPLIT
+from ..report.tables import markdown_table
+from .annotators import AnnotatorRow
+from .consensus import BAD, GOOD, SPLIT, Consensus
+from .ranking import TIES, Ranking
+from .results import Estimates, HumanResults, JudgeResults, PairedTest, PreferenceResults
 from .study import ALL, AVERAGE
 
 
-def markdown(body: dict[str, Any], figures: dict[str, str]) -> str:
+def markdown(results: PreferenceResults, figures: Mapping[str, str]) -> str:
     """The whole of `preference.json` for readers.
 
     Args:
-        body: from `analysis.analyse`.
+        results: from `analysis.analyze`.
         figures: files of the consensus figures, by "human" or the judge's name.
     """
-    study, human = body["study"], body["human"]
+    study, human = results.study, results.human
     parts = [
         "# Human preference",
-        f"{study['pairs']} pairs of {len(study['models'])} models, {study['annotations_per_pair']} annotations each "
-        f"aimed at; side order from seed {study['seed']}. Percent of annotations in which the model's continuation was "
+        f"{study.count(checks=False)} pairs of {len(study.models)} models, {study.annotations} annotations each "
+        f"aimed at; side order from seed {study.seed}. Percent of annotations in which the model's continuation was "
         "preferred to the original or judged equally good, with 95% intervals that resample contexts.",
     ]
-    if human["all"] is None:
-        parts.append("Nobody has annotated yet.")
-    else:
-        parts += _people(human, figures)
-    for name, judge in body["judges"].items():
+    parts += _people(human, figures)
+    for name, judge in results.judges.items():
         parts += _judge(name, judge, figures)
     return "\n\n".join(parts) + "\n"
 
 
-def preference_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def preference_rows(estimates: Estimates) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the percentages by length (paper, Table 1)."""
-    rows = [[model, *(with_interval(t["all"]) for t in lengths.values())] for model, lengths in _models(result)]
-    return ["model", *(f"{length} Pref" for length in _lengths(result))], rows
+    rows = [
+        [model, *(table[ALL].text() for table in by_length.values())]
+        for model, by_length in estimates.preference.items()
+    ]
+    return ["model", *(f"{length} Pref" for length in estimates.lengths)], rows
 
 
-def source_rows(result: dict[str, Any], length: str) -> tuple[list[str], list[list[str]]]:
+def source_rows(estimates: Estimates, length: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the percentages by source at one length (paper, Table 4)."""
-    names = [name for name in next(iter(result["preference"].values()))[length] if name != ALL]
+    tables = {model: by_length[length] for model, by_length in estimates.preference.items()}
+    names = [name for name in next(iter(tables.values())) if name != ALL]
     header = [f"model, {length} tokens", *("mean of sources" if name == AVERAGE else name for name in names)]
-    rows = [[model, *(with_interval(tables[length][name]) for name in names)] for model, tables in _models(result)]
-    return header, rows
+    return header, [[model, *(table[name].text() for name in names)] for model, table in tables.items()]
 
 
-def _people(human: dict[str, Any], figures: dict[str, str]) -> list[str]:
-    failed = [row for row in human["annotators"] if not row["attentive"]]
-    percent = f"{100 * human['max_failed']:g}%"
+def _people(human: HumanResults, figures: Mapping[str, str]) -> list[str]:
+    if human.all is None or human.attentive is None:
+        return ["Nobody has annotated yet."]
+    failed = [row for row in human.annotators if not row.attentive]
     parts = [
-        f"## People\n\n{len(human['annotators'])} annotators; {len(failed)} failed more than {percent} of their "
-        "attention checks.",
-        _annotators(human["annotators"]),
+        f"## People\n\n{len(human.annotators)} annotators; {len(failed)} failed more than "
+        f"{100 * human.max_failed:g}% of their attention checks.",
+        _annotators(human.annotators),
     ]
     if not failed:
-        return parts + _tables(human["all"], figures.get("human"))
-    parts.append(f"### Without those who failed ({_amount(human['attentive'])})")
-    parts += _tables(human["attentive"], figures.get("human"))
-    parts.append(f"### With them ({_amount(human['all'])})")
-    return parts + _tables(human["all"], None)
+        return parts + _tables(human.all, figures.get("human"))
+    parts.append(f"### Without those who failed ({_amount(human.attentive)})")
+    parts += _tables(human.attentive, figures.get("human"))
+    parts.append(f"### With them ({_amount(human.all)})")
+    return parts + _tables(human.all, None)
 
 
-def _judge(name: str, judge: dict[str, Any], figures: dict[str, str]) -> list[str]:
-    counts, agreement = judge["counts"], judge["agreement_with_humans"]
+def _judge(name: str, judge: JudgeResults, figures: Mapping[str, str]) -> list[str]:
+    counts, agreement = judge.counts, judge.agreement_with_humans
     parts = [
         f"## Judge {name}",
-        f"Not human. {counts['answers']} answers: {counts['verdict']} verdicts, {counts['unparsed']} that could not be "
-        f"parsed ({counts['cut_off']} cut off at the limit of tokens), {counts['refused']} refusals. "
-        f"{counts['pairs']} pairs have a verdict in both orders; on {counts['contradictory']} the two contradict each "
-        f"other and count as equal. Of the verdicts that prefer a side, {_number(counts['first_position'])}% name the "
-        f"first. It failed {judge['checks_failed']} of {judge['checks']} attention checks.",
+        f"Not human. {counts.answers} answers: {counts.verdict} verdicts, {counts.unparsed} that could not be "
+        f"parsed ({counts.cut_off} cut off at the limit of tokens), {counts.refused} refusals. "
+        f"{counts.pairs} pairs have a verdict in both orders; on {counts.contradictory} the two contradict each "
+        f"other and count as equal. Of the verdicts that prefer a side, {_number(counts.first_position)}% name the "
+        f"first. It failed {judge.checks_failed} of {judge.checks} attention checks.",
     ]
-    if agreement["pairs"]:
+    if agreement.pairs:
         parts.append(
-            f"People judged {agreement['pairs']} of its pairs too. Agreement in percent: with their majority "
-            f"{with_interval(agreement['with_majority'])}, on the {agreement['majority_pairs']} pairs that have one; "
-            f"with a single annotation {with_interval(agreement['with_annotator'])}; between two people "
-            f"{with_interval(agreement['between_annotators'])}."
+            f"People judged {agreement.pairs} of its pairs too. Agreement in percent: with their majority "
+            f"{agreement.with_majority.text()}, on the {agreement.majority_pairs} pairs that have one; "
+            f"with a single annotation {agreement.with_annotator.text()}; between two people "
+            f"{agreement.between_annotators.text()}."
         )
-    return parts + _tables(judge, figures.get(name)) if judge["annotations"] else parts
+    return parts + _tables(judge.estimates, figures.get(name)) if judge.estimates.annotations else parts
 
 
-def _tables(result: dict[str, Any], figure: str | None) -> list[str]:
-    parts = [markdown_table(*preference_rows(result)), f"Signature: `{result['signature']}`."]
-    parts += [markdown_table(*source_rows(result, length)) for length in _lengths(result)]
+def _tables(estimates: Estimates, figure: str | None) -> list[str]:
+    parts = [markdown_table(*preference_rows(estimates)), f"Signature: `{estimates.signature}`."]
+    parts += [markdown_table(*source_rows(estimates, length)) for length in estimates.lengths]
     agreement = [
-        [label, with_interval(result.get(name), digits)]
+        [label, estimates.agreement[name].text(digits)]
         for label, name, digits in (
             ("Krippendorff's alpha, nominal", "krippendorff_alpha", 3),
             ("Fleiss' kappa, complete pairs", "fleiss_kappa", 3),
             ("first position preferred, %, 50 without a bias", "first_position", 1),
         )
-        if name in result
+        if name in estimates.agreement
     ]
     if agreement:
         parts.append(markdown_table(["agreement and side", "value [95%]"], agreement))
-    rankings = {length: found for length, found in result["bradley_terry"].items() if "ranking" in found}
+    rankings = {length: ranking for length, ranking in estimates.bradley_terry.items() if ranking.rows}
     if rankings:
-        parts.append(f"Bradley-Terry ranking; ties: {next(iter(rankings.values()))['ties']}.")
+        parts.append(f"Bradley-Terry ranking; ties: {TIES}.")
         parts += [_ranking(length, ranking) for length, ranking in rankings.items()]
-    tests = [_test(length, test) for length, tests in result["paired_tests"].items() for test in tests]
+    tests = [_test(length, test) for length, tests in estimates.paired_tests.items() for test in tests]
     if tests:
         parts.append(markdown_table(["A against B, same contexts", "length", "A - B [95%]", "p", "p (Holm)"], tests))
     groups = [
-        [length, name, str(group["n"]), _mean(group), _number(group["lowest"]), _auc(consensus, name)]
-        for length, consensus in result["ttr_consensus"].items()
+        [length, name, str(group.n), group.score.text(), _number(group.lowest), _auc(consensus, name)]
+        for length, consensus in estimates.ttr_consensus.items()
         for name in (GOOD, SPLIT, BAD)
-        if (group := consensus["groups"][name])["n"]
+        if (group := consensus.groups[name]).n
     ]
     if groups:
         header = ["length", "all annotators", "texts", "mean TTR [95%]", "lowest TTR", "good above bad, % [95%]"]
@@ -114,61 +118,49 @@ def _tables(result: dict[str, Any], figure: str | None) -> list[str]:
     return parts
 
 
-def _annotators(people: list[dict[str, Any]]) -> str:
+def _annotators(annotators: Sequence[AnnotatorRow]) -> str:
     rows = [
         [
-            str(row["annotator"]),
-            str(row["annotations"]),
-            f"{row['checks_failed']} of {row['checks']}",
-            _number(row["first_position"]),
-            _number(row["equal"]),
-            _number(row["median_seconds"]),
+            str(row.annotator),
+            str(row.annotations),
+            f"{row.checks_failed} of {row.checks}",
+            _number(row.first_position),
+            _number(row.equal),
+            _number(row.median_seconds),
         ]
-        for row in people
+        for row in annotators
     ]
     header = ["annotator", "annotations", "checks failed", "first preferred, %", "equal, %", "median seconds"]
     return markdown_table(header, rows)
 
 
-def _ranking(length: str, ranking: dict[str, Any]) -> str:
+def _ranking(length: str, ranking: Ranking) -> str:
     rows = [
         [
-            item["name"],
-            f"{item['rank']} [{item['rank_low']}, {item['rank_high']}]",
-            f"{item['strength']:+.2f} [{item['low']:+.2f}, {item['high']:+.2f}]",
+            row.name,
+            f"{row.rank} [{row.rank_low}, {row.rank_high}]",
+            f"{row.strength:+.2f} [{row.low:+.2f}, {row.high:+.2f}]",
         ]
-        for item in ranking["ranking"]
+        for row in ranking.rows
     ]
     name = "all lengths" if length == "all" else f"{length} tokens"
     return markdown_table([name, "rank [95%]", "strength [95%]"], rows)
 
 
-def _test(length: str, test: dict[str, Any]) -> list[str]:
-    names = f"{test['a']} / {test['b']}"
-    if "unavailable" in test:
+def _test(length: str, test: PairedTest) -> list[str]:
+    names, result = f"{test.a} / {test.b}", test.result
+    if result is None:
         return [names, length, "-", "-", "-"]
-    gap = f"{test['difference']:+.1f} [{test['low']:+.1f}, {test['high']:+.1f}]"
-    return [names, length, gap, f"{test['p_value']:.4f}", f"{test['p_holm']:.4f}"]
+    difference = f"{result.difference:+.1f} [{result.low:+.1f}, {result.high:+.1f}]"
+    return [names, length, difference, f"{result.p_value:.4f}", f"{test.p_holm:.4f}"]
 
 
-def _models(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(result["preference"].items())
+def _amount(estimates: Estimates) -> str:
+    return f"{estimates.annotations} annotations by {estimates.annotators}"
 
 
-def _lengths(result: dict[str, Any]) -> list[str]:
-    return list(next(iter(result["preference"].values())))
-
-
-def _amount(result: dict[str, Any]) -> str:
-    return f"{result['annotations']} annotations by {result['annotators']}"
-
-
-def _mean(group: dict[str, Any]) -> str:
-    return with_interval(group) if group["low"] is not None else _number(group["mean"])
-
-
-def _auc(consensus: dict[str, Any], name: str) -> str:
-    return _mean(consensus["auc"]) if name == GOOD and consensus["auc"] else ""
+def _auc(consensus: Consensus, name: str) -> str:
+    return consensus.auc.score.text() if name == GOOD and consensus.auc else ""
 
 
 def _number(value: float | None) -> str:

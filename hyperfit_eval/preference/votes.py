@@ -8,7 +8,6 @@ all its annotations, and never annotations.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -163,13 +162,25 @@ def bca(estimate: float, resampled: np.ndarray, left_out: np.ndarray, confidence
     return float(low), float(high)
 
 
-def entry(interval: Interval, votes: Votes, unit: str, signature: str) -> dict[str, Any]:
-    """An estimate ready for JSON: what it is, from how much, and its recipe."""
-    return {**interval.as_dict(), "annotations": len(votes), "unit": unit, "signature": signature}
+def first_share(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Percentage of choices of the first, the same weight for both orders of the sides.
+
+    Originals win more often, and a coin rarely puts exactly half of them first. So the rate is taken where
+    the original stood first and where the model did, and the mean of the two is 50% for annotators who do
+    not look at the place, however the coin fell.
+
+    Args:
+        hits, totals: choices of the first and of either, with the original first and with the model first,
+            shape (..., 2).
+    Returns:
+        Shape (...), NaN where an order does not occur.
+    """
+    with np.errstate(invalid="ignore"):
+        return 100 * (hits / totals).mean(axis=-1)
 
 
-def too_few(votes: Votes, contexts: int = 2) -> dict[str, str] | None:
-    """The entry of an estimate without enough contexts, or None."""
+def too_few(votes: Votes, contexts: int = 2) -> str | None:
+    """Why an estimate has not enough contexts, or None."""
     if votes.context_count >= contexts:
         return None
-    return {"unavailable": f"{votes.context_count} contexts with annotations, an interval needs {contexts}"}
+    return f"{votes.context_count} contexts with annotations, an interval needs {contexts}"

@@ -3,35 +3,30 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..documents import Value
 from ..errors import HyperfitError
 from ..files import read_json
 from ..preference.analysis import preference_columns
+from ..preference.results import Estimate
 from ..records import generated_fingerprint
-from ..scores.score import Score
 from .models import read_continuations
 from .plan import LABELS
 from .setting import StudySetting
 from .steps import Say, Step, StepContext
 
-Columns = dict[str, dict[str, object]]
-"""Entries of preference columns as the file has them, by model and column: JSON, so that steps can depend on them."""
 
-
-def judged_columns(path: Path, names: Sequence[str]) -> Columns:
-    """The preference columns of those models that have one of the names.
+def judged_columns(path: Path, names: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+    """Estimates of the preference columns of those models that have one of the names.
 
     Raises:
         HyperfitError: not a file of `hyperfit preference`, or no person has judged.
     """
     models = preference_columns(path)
-    return {name: dict(models[name]) for name in names if name in models}
+    return {name: models[name] for name in names if name in models}
 
 
-def judged_scores(columns: Columns, name: str) -> dict[str, Score]:
-    """The scores of one model by column; none where nobody judged it."""
-    entries = columns.get(name, {})
-    return {column: Score.from_json(column, Value(entry, "preference", column)) for column, entry in entries.items()}
+def as_inputs(judged: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, object]]:
+    """What `judged_columns` returned, as JSON values: inputs of a step."""
+    return {name: {column: estimate.to_json() for column, estimate in row.items()} for name, row in judged.items()}
 
 
 def check_continuations(context: StepContext, preference: Path | None, continuations: Mapping[str, Step]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 from ..documents import Value
 from ..metrics.statistics import Interval
@@ -35,14 +36,12 @@ class Score:
     unavailable: str | None = None
 
     @classmethod
-    def missing(cls, metric: str, why: str) -> "Score":
+    def missing(cls, metric: str, why: str) -> Self:
         """A score that cannot be had."""
         return cls(metric, math.nan, unavailable=why)
 
     @classmethod
-    def of(
-        cls, metric: str, interval: Interval, unit: str, signature: str = "", highest: float | None = None
-    ) -> "Score":
+    def of(cls, metric: str, interval: Interval, unit: str, signature: str = "", highest: float | None = None) -> Self:
         """A mean with its interval."""
         return cls(
             metric, interval.mean, unit, signature, interval.low, interval.high, interval.method, interval.n, highest
@@ -93,7 +92,7 @@ class Score:
         return {name: content for name, content in entry.items() if content is not None}
 
     @classmethod
-    def from_json(cls, metric: str, entry: Value, unit: str | None = None) -> "Score":
+    def from_json(cls, metric: str, entry: Value, unit: str | None = None) -> Self:
         """Read an entry of a table.
 
         Args:

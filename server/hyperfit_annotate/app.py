@@ -240,7 +240,7 @@ def admin_progress(request: Request, store: StoreHere) -> dict[str, Any]:
     from hyperfit_eval.preference.progress import progress  # scipy, which annotators do not need
 
     access: Access = request.app.state.access
-    return progress(store) | {"invitation": None if access.loopback else access.invitation}
+    return progress(store).to_json() | {"invitation": None if access.loopback else access.invitation}
 
 
 @admin.post("/annotators")

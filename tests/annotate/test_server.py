@@ -223,9 +223,9 @@ def test_hours_left(store, monkeypatch):
         at += 100
         monkeypatch.setattr(store, "_now", lambda now=at: now)
         store.answer(person, pair, "first", seconds=spent[-1] if pair in normal else None)
-    found = progress(store)
-    assert found["median_seconds"] == 10 and found["hours_left"] == pytest.approx(20 * 21 / 0.9 / 3600)
-    assert found["alpha"] is None and found["kappa"] is None  # nothing was annotated twice
+    counts = progress(store)
+    assert counts.median_seconds == 10 and counts.hours_left == pytest.approx(20 * 21 / 0.9 / 3600)
+    assert counts.alpha is None and counts.kappa is None  # nothing was annotated twice
 
 
 def test_command_refuses_in_one_line(tmp_path):

@@ -20,7 +20,7 @@ from hyperfit_eval.leaderboard.page import blocked, decoding, write_leaderboard
 from hyperfit_eval.leaderboard.rows import Row, glue_score, read_rows, shown_name
 from hyperfit_eval.leaderboard.search import Unread, find
 from hyperfit_eval.leaderboard.tables import differences, ranked, recipe, tables
-from hyperfit_eval.preference.analysis import analyse, write_preference
+from hyperfit_eval.preference.analysis import analyze, write_preference
 from hyperfit_eval.preference.pairs import make_study
 from hyperfit_eval.preference.store import Store
 from hyperfit_eval.preference.study import write_study
@@ -194,7 +194,7 @@ def material(tmp_path_factory):
         pair = study.by_id[store.next(annotator).pair]
         store.answer(annotator, pair.id, invented.choice_of(pair, outcome))
     store.close()
-    write_preference(root / "study" / "preference.json", analyse(root / "study"))
+    write_preference(root / "study" / "preference.json", analyze(root / "study"))
     (root / "broken").mkdir()
     (root / "broken" / "results_cut.json").write_text('{"results": {')
     (root / "broken" / "results_foreign.json").write_text('{"a": 1}')

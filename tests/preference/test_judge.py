@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.preference.analysis import analyse
+from hyperfit_eval.preference.analysis import analyze
 from hyperfit_eval.preference.judge import KEY_VARIABLE, Judge, judge_from, run_judge
-from hyperfit_eval.preference.judge_answers import judge_path, looks_refused, read_judges
+from hyperfit_eval.preference.judge_answers import JudgeCounts, judge_path, looks_refused, read_judges
 from hyperfit_eval.preference.study import CHOICES
 from hyperfit_eval.preference.verdicts import INSTRUCTION, parse_verdict
 
@@ -147,7 +147,7 @@ def test_answers_that_an_earlier_version_could_not_read_are_read(tmp_path, endpo
         written.replace('"verdict": "first"', '"verdict": null').replace('"status": "verdict"', '"status": "unparsed"')
     )
     again = run_judge(tmp_path, asked)
-    assert again.counts()["verdict"] == again.counts()["answers"] == 2 and again.counts()["unparsed"] == 0
+    assert again.counts().verdict == again.counts().answers == 2 and again.counts().unparsed == 0
 
 
 def test_refusals():
@@ -178,13 +178,12 @@ def test_contradictions_failures_and_refusals_are_counted_apart(tmp_path, endpoi
     ]  # fmt: skip
     server = endpoint(lambda body, number: replies[number])
     answers = run_judge(tmp_path, judge(server.url, parallel=1))
-    assert answers.counts() == {
-        "answers": 6, "verdict": 3, "unparsed": 1, "refused": 2, "pairs": 1, "cut_off": 0, "contradictory": 1,
-        "first_position": 100,
-    }  # fmt: skip
+    assert answers.counts() == JudgeCounts(
+        answers=6, verdict=3, unparsed=1, refused=2, pairs=1, cut_off=0, contradictory=1, first_position=100
+    )
     assert answers.verdicts() == {study.pairs[0].id: "equal"}
     filtered = endpoint(lambda body, number: (400, {"error": {"code": "content_filter", "message": "Filtered."}}))
-    assert run_judge(tmp_path, Judge(filtered.url, "m", "other")).counts()["refused"] == 6
+    assert run_judge(tmp_path, Judge(filtered.url, "m", "other")).counts().refused == 6
 
 
 def test_waits_and_tries_again(tmp_path, endpoint):
@@ -196,7 +195,7 @@ def test_waits_and_tries_again(tmp_path, endpoint):
         )
     )
     lines = []
-    assert run_judge(tmp_path, judge(server.url, parallel=1), say=lines.append).counts()["verdict"] == 2
+    assert run_judge(tmp_path, judge(server.url, parallel=1), say=lines.append).counts().verdict == 2
     assert len(server.seen) == 5
     assert lines == [f"{server.url}: status 503 (busy); trying again in 0.02 s"]  # not the first, short wait
 
@@ -247,7 +246,7 @@ def test_goes_on_where_it_stopped(tmp_path, endpoint):
     answers = run_judge(tmp_path, judge(server.url))
     assert len(server.seen) - before == 2 and len(answers.rows) == 6
     assert len(read_judges(tmp_path, study)[0].verdicts()) == 3
-    assert run_judge(tmp_path, judge(server.url)).counts()["answers"] == 6 and len(server.seen) - before == 2
+    assert run_judge(tmp_path, judge(server.url)).counts().answers == 6 and len(server.seen) - before == 2
     with pytest.raises(HyperfitError, match="its answers were made with model 'm', not 'm2'; give another --name"):
         run_judge(tmp_path, Judge(server.url, "m2", "m"))
 
@@ -336,16 +335,16 @@ def test_results_stay_apart_from_peoples(tmp_path, endpoint):
     arguments = ["judge", str(tmp_path), "--base-url", server.url, "--model", "m/1", "--name", "long", "--limit", "9"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "verdicts, 0 not parsed, 0 refusals;" in result.output
-    alone = analyse(tmp_path)
-    assert alone["human"]["all"] is None and list(alone["judges"]) == ["long"]
-    assert alone["judges"]["long"]["agreement_with_humans"]["pairs"] == 0
+    alone = analyze(tmp_path)
+    assert alone.human.all is None and list(alone.judges) == ["long"]
+    assert alone.judges["long"].agreement_with_humans.pairs == 0
     store = Store(tmp_path, study)
     person = store.annotator(store.add_annotator("Ann")).id
     for _ in range(3):
         store.answer(person, store.next(person).pair, "first")
     store.close()
-    both = analyse(tmp_path)
-    assert both["judges"]["long"]["preference"] == alone["judges"]["long"]["preference"]
-    assert both["human"]["all"]["annotations"] <= 3
-    assert "|by:judge:long|" in both["judges"]["long"]["preference"]["base"]["128"]["all"]["signature"]
-    assert 0 < both["judges"]["long"]["agreement_with_humans"]["pairs"] <= 3
+    both = analyze(tmp_path)
+    assert both.judges["long"].estimates.preference == alone.judges["long"].estimates.preference
+    assert both.human.all.annotations <= 3
+    assert "|by:judge:long|" in both.judges["long"].estimates.preference["base"]["128"]["all"].signature
+    assert 0 < both.judges["long"].agreement_with_humans.pairs <= 3

@@ -13,14 +13,19 @@ from typer.testing import CliRunner
 
 from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.preference.agreement import alpha_interval, fleiss_kappa, kappa_interval, krippendorff_alpha
-from hyperfit_eval.preference.analysis import (
+from hyperfit_eval.preference.agreement import (
     agreement_with_humans,
-    analyse,
-    annotator_rows,
+    alpha_interval,
+    fleiss_kappa,
+    kappa_interval,
+    krippendorff_alpha,
+)
+from hyperfit_eval.preference.analysis import (
+    analyze,
     preference_columns,
     preference_consensus,
 )
+from hyperfit_eval.preference.annotators import annotator_rows
 from hyperfit_eval.preference.consensus import GOOD
 from hyperfit_eval.preference.estimates import tables
 from hyperfit_eval.preference.ranking import bradley_terry
@@ -49,12 +54,12 @@ def test_percentages_by_hand():
     votes = invented.votes_of(study, said)
     assert votes.outcome.tolist() == [MODEL_BETTER, EQUAL, ORIGINAL_BETTER, ORIGINAL_BETTER, ORIGINAL_BETTER, EQUAL]
     result = tables(study, votes, by="human", checks="kept", ratings=3)
-    entry = result["preference"]["base"]["256"]["all"]
-    assert (entry["mean"], entry["preferred"], entry["equal"]) == pytest.approx((50, 100 / 6, 100 / 3))
-    assert (entry["n"], entry["annotations"], entry["unit"]) == (2, 6, "%")
-    assert entry["signature"].startswith("preference|by:human|ann:3|checks:kept|scn:256|src:all|dec:greedy|block:none|")
-    assert result["preference"]["base"]["256"]["average"]["mean"] == pytest.approx(50)
-    assert (result["pairs"], result["complete_pairs"], result["annotators"]) == (2, 2, 3)
+    entry = result.preference["base"]["256"]["all"]
+    assert (entry.value, entry.preferred, entry.equal) == pytest.approx((50, 100 / 6, 100 / 3))
+    assert (entry.n, entry.annotations, entry.unit) == (2, 6, "%")
+    assert entry.signature.startswith("preference|by:human|ann:3|checks:kept|scn:256|src:all|dec:greedy|block:none|")
+    assert result.preference["base"]["256"]["average"].value == pytest.approx(50)
+    assert (result.pairs, result.complete_pairs, result.annotators) == (2, 2, 3)
 
 
 def test_average_weighs_sources_alike():
@@ -63,24 +68,24 @@ def test_average_weighs_sources_alike():
     said = {}
     for number, pair in enumerate(pairs):  # more annotations of the news, which are all lost
         said[number] = ["original"] * 3 if pair.source == "news" else ["model"]
-    table = tables(study, invented.votes_of(study, said), by="human", checks="kept", ratings=3)["preference"]["base"][
+    table = tables(study, invented.votes_of(study, said), by="human", checks="kept", ratings=3).preference["base"][
         "256"
     ]
-    assert table["all"]["mean"] == pytest.approx(25)
-    assert table["average"]["mean"] == pytest.approx(50)
-    assert (table["fiction"]["mean"], table["news"]["mean"]) == (100, 0)
+    assert table["all"].value == pytest.approx(25)
+    assert table["average"].value == pytest.approx(50)
+    assert (table["fiction"].value, table["news"].value) == (100, 0)
     # No resample differs; four contexts still cannot exclude 60%. (The exact binomial limits, here in closed form.)
-    assert table["news"]["low"] == 0 and table["news"]["high"] == pytest.approx(100 * (1 - 0.025**0.25))
-    assert table["fiction"]["high"] == 100 and table["fiction"]["low"] == pytest.approx(100 * 0.025**0.25)
+    assert table["news"].low == 0 and table["news"].high == pytest.approx(100 * (1 - 0.025**0.25))
+    assert table["fiction"].high == 100 and table["fiction"].low == pytest.approx(100 * 0.025**0.25)
 
 
 def test_average_of_sources_that_were_all_lost():
     """Eight contexts without a hit cannot exclude a third, whatever a bootstrap of zeros says."""
     study = invented.study(models=("base",), contexts=4, sources=("fiction", "news"), scenarios=[256])
     lost = invented.votes_of(study, {number: ["original"] * 3 for number in range(8)})
-    entry = tables(study, lost, by="human", checks="kept", ratings=3)["preference"]["base"]["256"]["average"]
-    assert (entry["mean"], entry["low"], entry["n"]) == (0, 0, 8)
-    assert entry["high"] == pytest.approx(100 * (1 - 0.025 ** (1 / 8))) and entry["method"] == "exact|conf:0.95"
+    entry = tables(study, lost, by="human", checks="kept", ratings=3).preference["base"]["256"]["average"]
+    assert (entry.value, entry.low, entry.n) == (0, 0, 8)
+    assert entry.high == pytest.approx(100 * (1 - 0.025 ** (1 / 8))) and entry.method == "exact|conf:0.95"
 
 
 def test_intervals_resample_contexts_and_not_annotations():
@@ -144,19 +149,21 @@ def test_agreement_intervals():
     study = invented.study(models=("base",), contexts=40, scenarios=[128])
     votes = simulated(study, {"base": (0.4, 0.2)}, spread=0.4)
     alpha, kappa = alpha_interval(votes), kappa_interval(votes, 3)
-    assert alpha.mean == pytest.approx(krippendorff_alpha(votes.table()))
-    assert kappa.mean == pytest.approx(fleiss_kappa(votes.table()))
-    assert alpha.low < alpha.mean < alpha.high and kappa.low < kappa.mean < kappa.high
-    assert alpha_interval(votes.where(votes.by == 0)).startswith("no pair was annotated twice")
-    assert kappa_interval(votes.where(votes.by < 2), 3) == "no pair has 3 annotations"
+    assert alpha.value == pytest.approx(krippendorff_alpha(votes.table()))
+    assert kappa.value == pytest.approx(fleiss_kappa(votes.table()))
+    assert alpha.low < alpha.value < alpha.high and kappa.low < kappa.value < kappa.high
+    assert alpha_interval(votes.where(votes.by == 0)).unavailable.startswith("no pair was annotated twice")
+    assert kappa_interval(votes.where(votes.by < 2), 3).unavailable == "no pair has 3 annotations"
 
 
 def test_one_context_gives_agreement_no_interval():
     study = invented.study(models=("base", "hyper"), contexts=1, scenarios=[128, 256])
     votes = invented.votes_of(study, {0: ["model"] * 3, 1: ["original", "original", "equal"], 2: ["equal"] * 3})
     result = tables(study, votes, by="human", checks="kept", ratings=3)
-    assert result["krippendorff_alpha"] == {"unavailable": "1 context with a pair annotated twice, an interval needs 2"}
-    assert result["fleiss_kappa"] == {
+    assert result.agreement["krippendorff_alpha"].to_json() == {
+        "unavailable": "1 context with a pair annotated twice, an interval needs 2"
+    }
+    assert result.agreement["fleiss_kappa"].to_json() == {
         "unavailable": "1 context with a pair that has 3 annotations, an interval needs 2"
     }
 
@@ -170,11 +177,11 @@ def test_models_that_differ_alike_on_all_contexts():
     for hyper, gap in ((lost, 0), (["model"] * 3, -100), (["model", "original", "original"], -100 / 3)):
         said = {"base": lost, "hyper": hyper}
         votes = invented.votes_of(study, {number: said[pair.other] for number, pair in enumerate(pairs)})
-        (test,) = tables(study, votes, by="human", checks="kept", ratings=3)["paired_tests"]["256"]
-        assert test["difference"] == pytest.approx(gap)
-        assert test["low"] == pytest.approx((1 - share) * gap - share * 100)
-        assert test["high"] == pytest.approx((1 - share) * gap + share * 100)
-        assert test["method"] == "sign-flip+exact|B:2000|seed:0|conf:0.95"
+        (test,) = tables(study, votes, by="human", checks="kept", ratings=3).paired_tests["256"]
+        assert test.result.difference == pytest.approx(gap)
+        assert test.result.low == pytest.approx((1 - share) * gap - share * 100)
+        assert test.result.high == pytest.approx((1 - share) * gap + share * 100)
+        assert test.result.method == "sign-flip+exact|B:2000|seed:0|conf:0.95"
 
 
 def test_bradley_terry_is_the_choix_packages():
@@ -188,15 +195,15 @@ def test_bradley_terry_is_the_choix_packages():
         outcome = votes.select(other=name).outcome
         won = (outcome == MODEL_BETTER).sum() + (outcome == EQUAL).sum() / 2 + 0.5  # and the added tie
         wins[i, 3], wins[3, i] = won, len(outcome) + 1 - won
-    strengths = {item["name"]: item["strength"] for item in result["ranking"]}
+    strengths = {row.name: row.strength for row in result.rows}
     fitted = reference.ilsr_pairwise_dense(wins, tol=1e-12)
     assert [strengths[name] for name in names] == pytest.approx((fitted - fitted[3]).tolist(), abs=1e-12)
-    assert [item["name"] for item in result["ranking"]] == ["c", ORIGINAL, "b", "a"]
-    for item in result["ranking"]:
-        assert item["low"] <= item["strength"] <= item["high"]
-        assert item["rank_low"] <= item["rank"] <= item["rank_high"]
+    assert [row.name for row in result.rows] == ["c", ORIGINAL, "b", "a"]
+    for row in result.rows:
+        assert row.low <= row.strength <= row.high
+        assert row.rank_low <= row.rank <= row.rank_high
     lost = bradley_terry(invented.votes_of(study, {0: ["original"] * 3, 1: ["original"] * 3}))
-    assert np.isfinite([item["strength"] for item in lost["ranking"]]).all()
+    assert np.isfinite([row.strength for row in lost.rows]).all()
 
 
 def test_first_position_rate():
@@ -206,12 +213,12 @@ def test_first_position_rate():
         tables(study, simulated(study, preferences, first_bias=bias, seed=5), by="human", checks="kept", ratings=3)
         for bias in (0.0, 0.3)
     )
-    fair, biased = fair["first_position"], biased["first_position"]
-    assert fair["low"] < 50 < fair["high"] and biased["low"] > 50
+    fair, biased = fair.agreement["first_position"], biased.agreement["first_position"]
+    assert fair.low < 50 < fair.high and biased.low > 50
     # 30% always click the first; the rest prefers a side in 85%, either place as often.
-    assert biased["mean"] == pytest.approx(100 * (0.3 + 0.7 * 0.85 / 2) / (0.3 + 0.7 * 0.85), abs=6)
-    assert biased["by_order"]["original"] > biased["by_order"]["model"]  # originals are better
-    assert biased["mean"] == pytest.approx(sum(biased["by_order"].values()) / 2)
+    assert biased.value == pytest.approx(100 * (0.3 + 0.7 * 0.85 / 2) / (0.3 + 0.7 * 0.85), abs=6)
+    assert biased.by_order["original"] > biased.by_order["model"]  # originals are better
+    assert biased.value == pytest.approx(sum(biased.by_order.values()) / 2)
 
 
 def test_first_position_rate_does_not_depend_on_how_the_coin_fell():
@@ -220,8 +227,8 @@ def test_first_position_rate_does_not_depend_on_how_the_coin_fell():
     pairs = [dataclasses.replace(pair, original_first=number < 8) for number, pair in enumerate(study.pairs)]
     study = dataclasses.replace(study, pairs=pairs)
     votes = invented.votes_of(study, {number: ["original", "original", "equal"] for number in range(40)})
-    rate = tables(study, votes, by="human", checks="kept", ratings=3)["first_position"]
-    assert (rate["mean"], rate["raw"]) == (50, 20)
+    rate = tables(study, votes, by="human", checks="kept", ratings=3).agreement["first_position"]
+    assert (rate.value, rate.raw) == (50, 20)
 
 
 def test_simulated_annotators_are_recovered():
@@ -231,16 +238,16 @@ def test_simulated_annotators_are_recovered():
     result = tables(study, votes, by="human", checks="kept", ratings=3)
     for model, (preferred, equal) in preferences.items():
         for length in ("128", "256"):
-            entry = result["preference"][model][length]["all"]
-            assert entry["mean"] == pytest.approx(100 * (preferred + equal), abs=5)
-            assert entry["preferred"] == pytest.approx(100 * preferred, abs=5)
-        strength = next(i for i in result["bradley_terry"]["all"]["ranking"] if i["name"] == model)["strength"]
+            entry = result.preference[model][length]["all"]
+            assert entry.value == pytest.approx(100 * (preferred + equal), abs=5)
+            assert entry.preferred == pytest.approx(100 * preferred, abs=5)
+        strength = next(row for row in result.bradley_terry["all"].rows if row.name == model).strength
         odds = preferred + equal / 2
         assert strength == pytest.approx(np.log(odds / (1 - odds)), abs=0.25)
-    assert [item["name"] for item in result["bradley_terry"]["256"]["ranking"]] == [ORIGINAL, "hyper", "base"]
-    (test,) = result["paired_tests"]["256"]
-    assert test["difference"] == pytest.approx(-35, abs=6) and test["p_holm"] < 0.01
-    assert result["krippendorff_alpha"]["mean"] > 0
+    assert [row.name for row in result.bradley_terry["256"].rows] == [ORIGINAL, "hyper", "base"]
+    (test,) = result.paired_tests["256"]
+    assert test.result.difference == pytest.approx(-35, abs=6) and test.p_holm < 0.01
+    assert result.agreement["krippendorff_alpha"].value > 0
 
 
 @pytest.mark.parametrize(("contexts", "share", "spread"), [(60, 0.35, 0.3), (300, 0.1, 0.1)])
@@ -257,20 +264,22 @@ def test_agreement_of_judge_and_people():
     )
     judge = invented.votes_of(study, {0: ["model"], 1: ["equal"], 2: ["model"]})
     result = agreement_with_humans(study, judge, human, "m")
-    assert (result["pairs"], result["majority_pairs"], result["with_majority"]["mean"]) == (3, 2, 50)
-    assert result["with_annotator"]["mean"] == pytest.approx(100 * 5 / 9)
-    assert result["between_annotators"]["mean"] == pytest.approx(100 * (6 + 2 + 0) / 18)
-    assert all(result[name]["low"] < result[name]["mean"] < result[name]["high"] for name in ("with_annotator",))
-    counts = {name: result[name]["annotations"] for name in ("with_majority", "with_annotator", "between_annotators")}
+    assert (result.pairs, result.majority_pairs, result.with_majority.value) == (3, 2, 50)
+    assert result.with_annotator.value == pytest.approx(100 * 5 / 9)
+    assert result.between_annotators.value == pytest.approx(100 * (6 + 2 + 0) / 18)
+    assert result.with_annotator.low < result.with_annotator.value < result.with_annotator.high
+    counts = {
+        name: getattr(result, name).annotations for name in ("with_majority", "with_annotator", "between_annotators")
+    }
     assert counts == {"with_majority": 6, "with_annotator": 9, "between_annotators": 9}
     # Model and model, equal and original: coincidences mm 2, eo 1, oe 1; n = 4, n_m = 2, n_e = n_o = 1.
-    alpha = result["alpha"]
-    assert alpha["mean"] == pytest.approx(1 - 3 * 2 / (16 - 6)) and (alpha["n"], alpha["annotations"]) == (2, 6)
+    alpha = result.alpha
+    assert alpha.value == pytest.approx(1 - 3 * 2 / (16 - 6)) and (alpha.n, alpha.annotations) == (2, 6)
     for what, name in (("majority", "with_majority"), ("alpha", "alpha"), ("people", "between_annotators")):
-        assert result[name]["signature"].startswith(f"agreement({what})|by:judge:m|ann:3|checks:removed|")
+        assert getattr(result, name).signature.startswith(f"agreement({what})|by:judge:m|ann:3|checks:removed|")
     nothing = agreement_with_humans(study, invented.votes_of(study, {}), human, "m")
-    assert nothing["with_majority"] == {"unavailable": "0 contexts that both judged, an interval needs 2"}
-    assert "unavailable" in nothing["alpha"]
+    assert nothing.with_majority.unavailable == "0 contexts that both judged, an interval needs 2"
+    assert not nothing.alpha.available
 
 
 def test_attention_checks():
@@ -282,7 +291,7 @@ def test_attention_checks():
         for pair, outcome in zip(checks, ["equal"] * wrong + ["original"] * (10 - wrong), strict=True)
     ]
     rows = annotator_rows(study, answers)
-    assert [(row["checks"], row["checks_failed"], row["attentive"]) for row in rows] == [(10, 2, True), (10, 3, False)]
+    assert [(row.checks, row.checks_failed, row.attentive) for row in rows] == [(10, 2, True), (10, 3, False)]
 
 
 @pytest.fixture
@@ -317,8 +326,8 @@ def test_command(annotated):
     columns = preference_columns(annotated / "preference.json")
     ends = ("at_128", "at_256", "fiction", "news", "average")
     assert list(columns["hyper"]) == [f"preference_{end}" for end in ends]
-    assert columns["hyper"]["preference_news"]["signature"].count("|scn:256|src:news|") == 1
-    assert columns["hyper"]["preference_at_256"] == human["attentive"]["preference"]["hyper"]["256"]["all"]
+    assert columns["hyper"]["preference_news"].signature.count("|scn:256|src:news|") == 1
+    assert columns["hyper"]["preference_at_256"].to_json() == human["attentive"]["preference"]["hyper"]["256"]["all"]
     assert human["all"]["preference"] != human["attentive"]["preference"]
     text = (annotated / "preference.md").read_text()
     assert "4 annotators; 1 failed more than 20%" in text and "### With them (192 annotations by 4)" in text
@@ -331,15 +340,17 @@ def test_command(annotated):
     assert "![TTR of texts in consensus](ttr_consensus.png)" in (annotated / "all" / "preference.md").read_text()
     assert (annotated / "all" / "ttr_consensus.png").stat().st_size > 10_000
     consensus = preference_consensus(annotated / "all" / "preference.json")
-    assert consensus["256"]["groups"][GOOD]["n"] and consensus.keys() == {"128", "256"}
-    assert preference_consensus(annotated) == human["attentive"]["ttr_consensus"]
+    assert consensus["256"].groups[GOOD].n and consensus.keys() == {"128", "256"}
+    whole = {name: dataclasses.asdict(consensus) for name, consensus in preference_consensus(annotated).items()}
+    assert whole == human["attentive"]["ttr_consensus"]
+    assert preference_consensus(annotated) == preference_consensus(annotated / "preference.json")
 
 
 def test_refused(tmp_path):
     invented.written(tmp_path / "study")
     with pytest.raises(HyperfitError, match=r"nothing was judged yet; run `hyperfit annotate .*` or `hyperfit judge"):
-        analyse(tmp_path / "study")
+        analyze(tmp_path / "study")
     with pytest.raises(HyperfitError, match="--max-failed 2: expected a share from 0 to 1"):
-        analyse(tmp_path / "study", max_failed=2)
+        analyze(tmp_path / "study", max_failed=2)
     with pytest.raises(HyperfitError, match="no study there"):
-        analyse(tmp_path)
+        analyze(tmp_path)

@@ -157,8 +157,8 @@ def test_the_machines_clock_may_be_set(make, clock, monkeypatch, jump):
     assert store.open_count() == later.open_count() == 0
     monkeypatch.setattr("hyperfit_eval.preference.progress.time", clock)
     clock.wall -= YEARS
-    row = progress(store)["annotators"][1]
-    assert row["last"] == 0.0 and progress(store)["last_hour"] == 0
+    row = progress(store).annotators[1]
+    assert row.last == 0.0 and progress(store).last_hour == 0
 
 
 @pytest.mark.parametrize("jump", [-YEARS, -3600.0, 3600.0, YEARS])
@@ -198,7 +198,7 @@ def test_negative_times_of_earlier_versions_are_unknown(make):
     pair = store.next(a).pair
     row = (pair, a, "first", -3.1e8, 1.0)
     store._db.execute("INSERT INTO answers (pair, annotator, choice, seconds, at) VALUES (?, ?, ?, ?, ?)", row)
-    assert [answer.seconds for answer in store.answers()] == [None] and progress(store)["hours_left"] is None
+    assert [answer.seconds for answer in store.answers()] == [None] and progress(store).hours_left is None
 
 
 @pytest.mark.parametrize("minutes", [0, -1, 1441, float("inf"), float("nan")])

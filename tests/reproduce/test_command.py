@@ -9,7 +9,7 @@ from hyperfit_eval.cli.main import app
 from hyperfit_eval.errors import HyperfitError
 from hyperfit_eval.files import write_json
 from hyperfit_eval.reproduce.experiments.figure4 import figure4
-from hyperfit_eval.reproduce.judgements import judged_columns, judged_scores
+from hyperfit_eval.reproduce.judgements import judged_columns
 from hyperfit_eval.reproduce.pipeline import EXPERIMENTS, select_experiments
 from hyperfit_eval.reproduce.plan import Plan
 from hyperfit_eval.reproduce.setting import demo_setting, setting_of
@@ -134,5 +134,5 @@ def test_judgements_are_inputs_of_the_steps_whose_tables_show_them(tmp_path):
         assert make(plan, path).inputs["preference"] == {"base": {"preference_at_256": entry}}
         assert make(plan, path).key != make(plan).key
     columns = judged_columns(path, ["base", "top_p"])
-    assert judged_scores(columns, "base")["preference_at_256"].text() == "34.3 [30.1, 38.2]"
-    assert judged_scores(columns, "top_p") == {}
+    assert columns["base"]["preference_at_256"].text() == "34.3 [30.1, 38.2]"
+    assert columns.keys() == {"base"}

@@ -149,18 +149,19 @@ def whole_coverage(contexts, studies, spread=0.1):
         one = dataclasses.replace(made, pairs=pairs)
         votes = Votes.of(one, [Vote(*row) for row in simulate(pairs, preferences, spread=spread, seed=seed)])
         result = tables(one, votes, by="human", checks="kept", ratings=3)
-        hyper, ttr = result["preference"]["hyper"]["256"], result["ttr_consensus"]["256"]
-        ranking = {item["name"]: item for item in result["bradley_terry"]["256"]["ranking"]}
-        for name, entry, truth in (
+        hyper, ttr = result.preference["hyper"]["256"], result.ttr_consensus["256"]
+        ranking = {row.name: row for row in result.bradley_terry["256"].rows}
+        for name, interval, truth in (
             ("preferred or equal", hyper["all"], 55), ("of one source", hyper["news"], 55),
-            ("mean of sources", hyper["average"], 55), ("paired difference", result["paired_tests"]["256"][0], -35),
-            ("Bradley-Terry strength", ranking["hyper"], strength), ("first position", result["first_position"], 50),
-            ("Krippendorff's alpha", result["krippendorff_alpha"], kappa),
-            ("Fleiss' kappa", result["fleiss_kappa"], kappa),
-            ("TTR in consensus good", ttr["groups"][GOOD], 50), ("TTR in consensus bad", ttr["groups"][BAD], 50),
-            ("good above bad in TTR", ttr["auc"], 50),
+            ("mean of sources", hyper["average"], 55), ("paired difference", result.paired_tests["256"][0].result, -35),
+            ("Bradley-Terry strength", ranking["hyper"], strength),
+            ("first position", result.agreement["first_position"], 50),
+            ("Krippendorff's alpha", result.agreement["krippendorff_alpha"], kappa),
+            ("Fleiss' kappa", result.agreement["fleiss_kappa"], kappa),
+            ("TTR in consensus good", ttr.groups[GOOD], 50), ("TTR in consensus bad", ttr.groups[BAD], 50),
+            ("good above bad in TTR", ttr.auc, 50),
         ):  # fmt: skip
-            inside[name] += entry["low"] <= truth <= entry["high"]
+            inside[name] += interval.low <= truth <= interval.high
     return {name: 100 * count / studies for name, count in inside.items()}
 
 

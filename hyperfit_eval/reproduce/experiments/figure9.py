@@ -1,10 +1,10 @@
 """Figure 9: type-token ratio against length, and by what annotators agree on (paper, Appendix A.1)."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ...preference.analysis import preference_consensus
-from ...preference.consensus import draw_consensus
+from ...preference.consensus import Consensus, draw_consensus
 from .. import drawing
 from ..cells import read_metrics
 from ..judgements import check_continuations
@@ -51,7 +51,7 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
         ]
         caption = "Mean and 95% interval over the texts."
         if judged:
-            findings += [_agreed(length, consensus["groups"]) for length, consensus in judged.items()]
+            findings += [_agreed(length, consensus) for length, consensus in judged.items()]
             caption = f"Left: texts, their mean and its 95% interval. Right: {caption[0].lower()}{caption[1:]}"
         else:
             findings.append("The left half needs people's judgements: `hyperfit pairs`, `annotate` and `preference`.")
@@ -62,16 +62,15 @@ def figure9(plan: Plan, preference: Path | None = None) -> Step:
         ).write(context.folder)  # fmt: skip
 
     needs = (*(plan.metrics[name] for name in SHOWN), *(plan.continuations.values() if judged else ()))
-    return Step("figure9", make, {"preference": judged} if judged else {}, needs)
+    inputs = {"preference": {length: asdict(consensus) for length, consensus in judged.items()}} if judged else {}
+    return Step("figure9", make, inputs, needs)
 
 
-def _agreed(length: str, groups: dict[str, Any]) -> str:
-    """What the groups of `preference_consensus` say, in a sentence."""
-    told = [
-        f"{group['mean']:.1f}"
-        + (f" [{group['low']:.1f}, {group['high']:.1f}]" if group["low"] is not None else "")
-        + f" of {group['n']} texts ({name}; lowest {group['lowest']:.1f})"
-        for name, group in groups.items()
-        if group["n"]
+def _agreed(length: str, consensus: Consensus) -> str:
+    """A sentence on the groups of texts."""
+    groups = [
+        f"{group.score.text()} of {group.n} texts ({name}; lowest {group.lowest:.1f})"
+        for name, group in consensus.groups.items()
+        if group.lowest is not None
     ]
-    return f"Mean TTR at {length} tokens by what all annotators said: {', '.join(told) or 'no pair is complete'}."
+    return f"Mean TTR at {length} tokens by what all annotators said: {', '.join(groups) or 'no pair is complete'}."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ...scores.score import Score, difference
 from ..cells import distribution_scores, read_metrics
-from ..judgements import check_continuations, judged_columns, judged_scores
+from ..judgements import as_inputs, check_continuations, judged_columns
 from ..plan import LABELS, Plan
 from ..section import Row, Section, Table
 from ..steps import Step, StepContext
@@ -40,7 +40,7 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
             Row(
                 LABELS[name],
                 {"context_perplexity": perplexity[of_model[name]], **_cells(table.generated["all"])}
-                | judged_scores(judged, name),
+                | judged.get(name, {}),
                 name,
             )
             for name, table in tables.items()
@@ -57,7 +57,7 @@ def table1(plan: Plan, preference: Path | None = None) -> Step:
     needs = (*plan.metrics.values(), *plan.predictions.values())
     if preference:
         needs += tuple(plan.continuations.values())
-    return Step("table1", make, {"preference": judged}, needs)
+    return Step("table1", make, {"preference": as_inputs(judged)}, needs)
 
 
 def _cells(table: dict[str, Score]) -> dict[str, Score]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ...errors import HyperfitError
 from ...generation import Decoding
+from ...scores.score import Score
 from ...training.recipe_files import PAPER, read_recipe
 from ..cells import metrics_step, read_metrics
-from ..judgements import check_continuations, judged_columns, judged_scores
+from ..judgements import as_inputs, check_continuations, judged_columns
 from ..models import Model, continuation_step, hyperfitted
 from ..plan import Plan
 from ..section import Row, Section, Table
@@ -46,7 +47,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
         sources = [source for source in tables["base"] if source != "all"]
         rows = []
         for name, table in tables.items():
-            cells = judged_scores(judged, f"corpus-{name}" if name in models else name)
+            cells: dict[str, Score] = dict(judged.get(f"corpus-{name}" if name in models else name, {}))
             for measure in ("ttr_at_256", "dataset_overlap"):
                 cells |= {
                     f"{measure}_{source}": table[source][measure] for source in sources if measure in table[source]
@@ -73,7 +74,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
             [Table(columns, rows, "Overlap is with the model's own training set.", "table4")],
         ).write(context.folder)
 
-    inputs = {"corpora": dict(setting.corpora), "preference": judged}
+    inputs = {"corpora": dict(setting.corpora), "preference": as_inputs(judged)}
     needs = (*steps.values(), *(judged_steps.values() if preference and models else ()))
     return Step("table4", make, inputs, needs)
 
