@@ -133,7 +133,7 @@ def require_ids(model: Any, sequences: Iterable[Sequence[int]]) -> None:
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a model wants its input ids.
+    """The device that a model wants its input ids on.
 
     Under accelerate's dispatch (`device_map`, lm-eval's `parallelize=True`) weights may lie on several devices or, on
     the device "meta", nowhere until they are used: then the hook of the embeddings knows where they will be.

@@ -28,9 +28,9 @@ GLUE = {
     "rte": ("acc",), "sst2": ("acc",),
 }  # fmt: skip
 """The tasks of the paper's Table 8, and the metrics whose mean is a task's score."""
-OF_THE_MODEL = ("perplexity", "mmlu", "glue")
+MODEL_COLUMNS = ("perplexity", "mmlu", "glue")
 """Columns that do not depend on how text is generated."""
-OF_STUDY = ("table3", "table7", "table8")
+STUDY_SECTIONS = ("table3", "table7", "table8")
 """Steps of a study whose sections have these columns."""
 
 
@@ -39,7 +39,7 @@ class Row:
     """A model under one way of decoding; one without `decoding` has numbers of the model alone."""
 
     model: str
-    """What tells models apart: a folder or a Hub id."""
+    """Identity of the model: a folder or a Hub id."""
     name: str
     """How it is shown."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Row:
     """The name of the model in continuation records."""
     files: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    """What its file has in place of numbers that are none."""
+    """Metrics that have no number in its file, such as "acc is NaN"."""
 
     @property
     def decoding(self) -> str | None:
@@ -132,7 +132,7 @@ def _study(source: Source) -> Iterator[Row]:
             f"no scores that its tables were made from, by each step's {MARKER}; finish it with the same "
             "`hyperfit reproduce`"
         )
-    there = [name for name in OF_STUDY if name in current and (steps / name / "section.json").is_file()]
+    there = [name for name in STUDY_SECTIONS if name in current and (steps / name / "section.json").is_file()]
     sections = {name: _headed(source, steps / name / "section.json", SECTION, SECTION_VERSION) for name in there}
     of_the_models = {name: _study_numbers(sections, name) for name in ("base", "hyperfitted")}
     # A download lies in a folder that is named after a commit.

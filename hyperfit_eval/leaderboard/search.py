@@ -9,7 +9,7 @@ from ..errors import HyperfitError
 from ..publish.result_files import PATTERNS, find_results
 
 # In these patterns `*` stands for folders, too: score/base/step.json is one of the first.
-_OF_STUDIES = ["*steps/*/step.json", "*steps/*/section.json", "*steps/continue/*/continuations.jsonl"]
+_STUDY_PATTERNS = ["*steps/*/step.json", "*steps/*/section.json", "*steps/continue/*/continuations.jsonl"]
 _UNFINISHED = "*steps/.partial/*"
 
 
@@ -23,7 +23,7 @@ class Source:
     model: str | None = None
     """The Hub repository that it was downloaded from, whose model it is of."""
     name: str | None = None
-    """What the user calls the model."""
+    """The user's name for the model."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _download(repo: str) -> Path:
     kind = "dataset" if repo.startswith("datasets/") else "model"
     try:
         name = repo.removeprefix("datasets/")
-        wanted = [*PATTERNS, *_OF_STUDIES]
+        wanted = [*PATTERNS, *_STUDY_PATTERNS]
         return Path(snapshot_download(name, repo_type=kind, allow_patterns=wanted, ignore_patterns=_UNFINISHED))
     except HFValidationError as error:
         raise HyperfitError("no such file or folder, and no Hub id") from error

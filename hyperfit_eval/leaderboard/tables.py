@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ..scores.score import Score
 from ..scores.signature import Signature
-from .rows import OF_THE_MODEL, Row, joins_preference
+from .rows import MODEL_COLUMNS, Row, joins_preference
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ COLUMNS = (
     Column("mmlu", "MMLU", "%", True),
     Column("glue", "GLUE", "%", True),
 )
-OF_THE_ROW = ("dec", "block", "seed", "data")
+ROW_FIELDS = ("dec", "block", "seed", "data")
 """Fields in which rows of one table may differ: how the texts were decoded, and each model's own training set."""
 
 
@@ -46,12 +46,12 @@ class Table:
 
 
 def recipe(signature: str) -> Signature:
-    """What must be equal for two numbers to be compared.
+    """The part of a signature that must be equal for two numbers to be compared.
 
     Example:
         str(recipe("ttr|N:60|dec:greedy|block:5|texts:65c3|v:0.1.0")) == "ttr|N:60|texts:65c3|v:0.1.0"
     """
-    return Signature.parse(signature).without(*OF_THE_ROW)
+    return Signature.parse(signature).without(*ROW_FIELDS)
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
@@ -122,7 +122,7 @@ def differences(table: Table, other: Table) -> list[str]:
 
 
 def _originals(rows: Sequence[Row]) -> dict[str, Score]:
-    """What was measured of the original texts in the same way for all rows; their overlap is with a training set."""
+    """Scores of the original texts that were measured in the same way for all rows; overlap is with a training set."""
     found: dict[str, list[Score]] = {}
     for row in rows:
         for metric, number in row.originals.items():
@@ -177,7 +177,7 @@ def _union(one: Row, other: Row) -> Row:
 
 def _shared(rows: list[Row], extra: Row) -> list[Row]:
     """Numbers of a model alone, in each of its rows that they do not contradict; else in a row of their own."""
-    assert extra.numbers.keys() <= set(OF_THE_MODEL)
+    assert extra.numbers.keys() <= set(MODEL_COLUMNS)
     fits = [row.model == extra.model and not _contradict(row, extra) for row in rows]
     if not any(fits):
         return [*rows, extra]

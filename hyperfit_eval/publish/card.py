@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNNAMED = "a model that is not on the Hub"
 TAGS = ["hyperfitting", "text-generation"]
 DIGITS = 4
-"""Of the numbers in the metadata."""
+"""Digits after the point of the numbers in the metadata."""
 _FRONT = re.compile(r"\s*---[^\S\n]*\n(.*?)\n---", re.DOTALL)
 _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 _DESCRIBED = {"text-generation": "Open-ended continuation", "lm-eval": "lm-evaluation-harness"}
@@ -43,7 +43,7 @@ class Base:
 
     @property
     def name(self) -> str:
-        """What stands for it in files and text."""
+        """Its name in files and text."""
         return self.id or UNNAMED
 
 
@@ -296,7 +296,7 @@ def _tables(evaluations: list[Evaluation]) -> str:
 
 
 def _texts(evaluations: list[Evaluation]) -> str:
-    """What was continued and what the columns mean, if the open-ended task is among the evaluations."""
+    """A paragraph on the texts and the columns, if the open-ended task is among the evaluations."""
     settings = next((evaluation.settings for evaluation in evaluations if evaluation.open_ended), None)
     if settings is None:
         return ""

@@ -32,9 +32,9 @@ def of_harness(document: Value) -> Iterator[Evaluation]:
         if signatures:
             yield _open_ended(values, signatures)
         elif task not in members:
-            found = _other_task(document, task, values)
-            if found.numbers or found.left_out:
-                yield found
+            evaluation = _other_task(document, task, values)
+            if evaluation.numbers or evaluation.left_out:
+                yield evaluation
 
 
 def harness_model(document: Value) -> str:
@@ -59,7 +59,7 @@ def harness_model(document: Value) -> str:
 
 
 def model_identity(name: str) -> str:
-    """What tells models apart: of a folder that is here its path, however it was typed; else the name, `./` left out.
+    """Identity of a model: the path of a folder that is here, however it was typed; else the name, `./` left out.
 
     Example:
         model_identity("./my-run") == model_identity("/home/ada/my-run") == "/home/ada/my-run", in /home/ada

@@ -121,10 +121,10 @@ class Rerun:
                     device=self.device,
                 )
             )
-        found = [other for other in of_harness(Value(results, "lm-eval's results")) if other.title == title]
-        if not found:
+        repeated = [other for other in of_harness(Value(results, "lm-eval's results")) if other.title == title]
+        if not repeated:
             raise HyperfitError(f"lm-eval gave no results of {title}")
-        return found[0]
+        return repeated[0]
 
     def _model(self, dtype: str) -> Any:
         if dtype not in self._models:
@@ -143,7 +143,7 @@ class Rerun:
         return CitationBlocker(self.index, include_prompt=bool(rule["prompt"]), max_overlap_tokens=cap)
 
     def _distributions(self, model: Any, records: list[Continuation], settings: dict[str, str]) -> dict[str, object]:
-        """What the model predicts along the original texts (paper, Tables 1 and 3)."""
+        """The model's predictions along the original texts (paper, Tables 1 and 3)."""
         prefix = self._prefix(settings)
         rows = [record.context_ids + record.original_ids for record in records]
         with bar(len(rows), "original texts") as shown:

@@ -34,7 +34,7 @@ class ModelResults:
     """lm-eval, continuations, or one of KINDS."""
     evaluations: list[Evaluation]
     model: str | None = None
-    """What tells models apart: a folder's path or a Hub id; None where the file says nothing."""
+    """Identity of the model: a folder's path or a Hub id; None where the file says nothing."""
     called: str | None = None
     """The name of the model in continuation records."""
 
@@ -110,7 +110,7 @@ def kind_of(document: Value) -> str:
 
 
 def recorded_model(model: str, folder: Path) -> str:
-    """What tells a model of continuation records apart.
+    """Identity of the model of continuation records.
 
     Args:
         model: as the records name it; the demo and the study write short names, which mean something in their own
@@ -124,7 +124,7 @@ def recorded_model(model: str, folder: Path) -> str:
 
 
 def _scores(document: Value, folder: Path) -> ModelResults:
-    """Of `hyperfit score --json`; the name of its model is in it, or in the records beside it."""
+    """Results of `hyperfit score --json`; the name of its model is in it, or in the records beside it."""
     # Only their name counts: a path in a file that came from elsewhere may lead anywhere.
     name = document["records"].text().replace("\\", "/").rpartition("/")[2]
     beside = folder / name

@@ -38,7 +38,7 @@ COPIED = (
 
 @dataclass(frozen=True)
 class Push:
-    """What is published and how it is described; the fields are options of `hyperfit push`."""
+    """A run to be published and its description; the fields are options of `hyperfit push`."""
 
     run: Path
     repo: str

@@ -34,7 +34,7 @@ WAITS = (1.0, 4.0, 15.0, 60.0)
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a folder goes."""
+    """The destination of a folder."""
 
     repo: str
     private: bool = False

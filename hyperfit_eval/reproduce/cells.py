@@ -44,7 +44,7 @@ class Curve:
     """A value for each length, with its interval where there is one."""
 
     first: int
-    """What the first value belongs to."""
+    """The length that the first value belongs to."""
     values: list[float]
     low: list[float] | None = None
     high: list[float] | None = None
@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ScoreTables:
-    """What `scores.score_records` says of some continuations: by source of the texts (or `all`), by metric."""
+    """The scores of some continuations by `scores.score_records`: by source of the texts (or `all`), by metric."""
 
     sources: dict[str, int]
     generated: dict[str, dict[str, Score]]

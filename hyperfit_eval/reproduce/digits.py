@@ -15,7 +15,7 @@ GREYS = 8
 """Colors of the tiny model."""
 SIDE = 8
 PRETRAINING_IMAGES, PROMPTS = 1400, 200
-"""Of the 1797 digits; the prompts are in neither training set."""
+"""Numbers of the 1797 digits; the prompts are in neither training set."""
 PRETRAINING_EPOCHS = 6
 PRETRAINING_RATE = 4e-3
 PRETRAINING_BATCH = 25

@@ -24,10 +24,10 @@ FEWEST_PROMPTS = 10
 IMAGES, COMPLETIONS = "images.npz", "completions.npy"
 CACHE_BYTES = {"cpu": 2 << 30}
 ACCELERATOR_CACHE_BYTES = 16 << 30
-"""Of the keys and values of one batch: ImageGPT-Large caches 377 MB for each image, in float32."""
+"""Largest size of the keys and values of one batch: ImageGPT-Large caches 377 MB for each image, in float32."""
 LARGEST_BATCH = 256
 TRAINING_SECONDS, COMPLETING_SECONDS = 3000.0, 500.0
-"""Of the paper's setting on a GPU: the scale of the time left, which is corrected by what was measured."""
+"""Seconds of the paper's setting on a GPU: the scale of the time left, which is corrected by what was measured."""
 
 
 @dataclass(frozen=True)

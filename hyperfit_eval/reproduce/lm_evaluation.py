@@ -35,9 +35,9 @@ def evaluate(context: StepContext, model: Model, name: str, shots: int) -> dict[
     # Prompts differ much in length, and a CPU gains nothing by computing with the padding.
     batch_size = min(model.setting.batch_size, CPU_BATCH) if default_device() == "cpu" else model.setting.batch_size
     task = task_of(name)
-    for each in task.get_all_tasks() if name == "mmlu" else [task]:
+    for subtask in task.get_all_tasks() if name == "mmlu" else [task]:
         # As num_fewshot of simple_evaluate would, which refuses to change a 0 of an earlier call.
-        each.set_config(key="num_fewshot", value=shots)
+        subtask.set_config(key="num_fewshot", value=shots)
     results = simple_evaluate(
         model=HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch_size),
         tasks=[task],
@@ -75,7 +75,7 @@ def _manager() -> Any:
 
 
 def limit_of(setting: StudySetting, name: str) -> int | None:
-    """How many of a task's first questions are asked; None for all."""
+    """Number of a task's first questions that are asked; None for all."""
     return setting.limit if setting.limit is None or name == "mmlu" else GLUE_SHARE * setting.limit
 
 
@@ -99,13 +99,13 @@ def cut_prompts(model: Model, context: StepContext, samples: Iterable[dict[str, 
 
 
 def recipe_of(model: Model, context: StepContext) -> dict[str, str]:
-    """What belongs into a signature beside the task: dtype of the model, version of lm-eval."""
+    """Fields of a signature beside the task: dtype of the model, version of lm-eval."""
     loaded, _ = model.load(context)
     return {"dtype": str(loaded.dtype).removeprefix("torch."), "lm_eval": versions()["lm-eval"]}
 
 
 def read(context: StepContext, step: Step) -> dict[str, Any]:
-    """What a step of `evaluate` left."""
+    """The results that a step of `evaluate` left."""
     return json.loads((Path(context.folder_of(step)) / FILE).read_text())
 
 

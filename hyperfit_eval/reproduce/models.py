@@ -31,7 +31,7 @@ IMAGE_RECIPE = "imagegpt"
 BY_CONTENT = ("model", "corpus", "evaluation_texts")
 """Arguments of training that a step's key holds as fingerprints."""
 UPDATE_SECONDS, CONTINUATION_SECONDS, SCORING_SECONDS = 0.8, 20.0, 4.0
-"""Of the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
+"""Seconds for the demo's model on two cores: the scale of the time left, which is corrected by what was measured."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def read_continuations(context: StepContext, step: Step) -> tuple[Generation, li
 
 
 def scoring_step(model: Model, along: Step | None = None) -> Step:
-    """What a model predicts along the original texts, or along the continuations that another step left.
+    """Step of a model's predictions along the original texts, or along the continuations that another step left.
 
     Leaves arrays, see `read_predictions`.
     """

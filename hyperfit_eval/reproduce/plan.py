@@ -51,7 +51,7 @@ class Plan:
 
     @cached_property
     def predictions(self) -> dict[str, Step]:
-        """What base and hyperfitted model predict along the original texts."""
+        """Predictions of base and hyperfitted model along the original texts."""
         return {"base": scoring_step(self.base), "hyperfitted": scoring_step(self.hyperfitted)}
 
 

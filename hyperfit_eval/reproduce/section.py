@@ -1,4 +1,4 @@
-"""What a table's step leaves for the report: cells with their intervals, notes, figures. One JSON file."""
+"""The result of a table's step, for the report: cells with their intervals, notes, figures. One JSON file."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,7 +35,7 @@ class Table:
     paper: str = ""
     """Name of the table in paper.yaml whose rows stand beside these."""
     digits: dict[str, int] = field(default_factory=dict)
-    """Of columns that are not shown with one."""
+    """Digits after the point, for columns that do not have one."""
 
 
 @dataclass(frozen=True)

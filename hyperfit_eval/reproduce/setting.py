@@ -1,4 +1,4 @@
-"""What a study is run on: a model, corpora, texts, and how much of each."""
+"""The setting of a study: a model, corpora, texts, and how much of each."""
 
 import hashlib
 import math
@@ -29,7 +29,7 @@ class StudySetting:
     model: str
     """Folder or Hub id of the base model."""
     corpus: str
-    """What it is hyperfitted on: a file or a Hub dataset id."""
+    """The training corpus: a file or a Hub dataset id."""
     texts: TextSet
     """The evaluation texts."""
     further: TextSet | None = None
@@ -42,7 +42,7 @@ class StudySetting:
     quantities: tuple[int, ...] = ()
     """Numbers of training samples of Figure 5, right."""
     seeds: tuple[int, ...] = (0,)
-    """Of hyperfitting; the first one's model is that of all tables."""
+    """Seeds of hyperfitting; the first one's model is that of all tables."""
     instruct: str | None = None
     """Folder or Hub id of the model's instruction-tuned variant, for Tables 6 and 7."""
     image_model: str | None = None
@@ -57,7 +57,7 @@ class StudySetting:
     """Questions of each of MMLU's 57 subjects; each task of GLUE gets ten times as many. None for all."""
     batch_size: int = 32
     dtype: str = "float32"
-    """Of all models when they write, read and answer; in another, ties of the most probable token are common."""
+    """Precision of all models as they write, read and answer; in another, ties of the likeliest token are common."""
     title: str = ""
     """What the report calls the model; by default its folder or id."""
     corpus_title: str = ""
@@ -155,12 +155,12 @@ def setting_of(model: str, corpus: str, *, per_source: int = 100, further: int =
 
 
 def fingerprint_of(model: str) -> str:
-    """Of the weights of a local folder, see `weights_fingerprint`; of a Hub id, the id."""
+    """Fingerprint of the weights of a local folder, see `weights_fingerprint`; of a Hub id, the id."""
     return weights_fingerprint(Path(model)) if Path(model).is_dir() else fingerprint([model])
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """Of configuration and tokenizer, the size of each weights file, and its bytes at 16 places.
+    """Fingerprint of configuration and tokenizer, the size of each weights file, and its bytes at 16 places.
 
     Reading all of 70B would take minutes.
 
@@ -186,12 +186,12 @@ def weights_fingerprint(folder: Path) -> str:
 
 
 def content_fingerprint(corpus: str) -> str:
-    """Of the bytes of a local file, or of the names and sizes in a local folder; of a Hub id, the id."""
+    """Fingerprint of the bytes of a local file, or of the names and sizes in a local folder; of a Hub id, the id."""
     path = Path(corpus)
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if path.is_dir():
-        inside = sorted(each for each in path.rglob("*") if each.is_file())
-        return fingerprint(f"{each.relative_to(path)} {each.stat().st_size}" for each in inside)
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return fingerprint(f"{file.relative_to(path)} {file.stat().st_size}" for file in inside)
     return fingerprint([corpus])

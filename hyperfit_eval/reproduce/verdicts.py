@@ -10,7 +10,7 @@ from .section import Section
 AGREES, DISAGREES, UNCLEAR = "agrees", "disagrees", "cannot be told"
 
 FREE_POINTS = 2.0
-"""Of TTR: blocking that costs less counts as costing none; in the paper it costs at most 0.1."""
+"""Points of TTR: blocking that costs less counts as costing none; in the paper it costs at most 0.1."""
 LARGEST_AVERAGE_OVERLAP = 5.8
 LARGEST_SHARE = 2.0
 DIFFERING_ORDERS = (20.0, 40.0)

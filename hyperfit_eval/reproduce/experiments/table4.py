@@ -80,7 +80,7 @@ def table4(plan: Plan, preference: Path | None = None) -> Step:
 
 
 def own_name(setting: StudySetting) -> str:
-    """What the rows of the main corpus are called."""
+    """The name of the main corpus in its rows."""
     fiction = setting.corpus == read_recipe(PAPER).settings["corpus"].value
     return "fiction" if fiction else setting.corpus_name.removesuffix(Path(setting.corpus).suffix)
 

@@ -19,7 +19,7 @@ from ..steps import Step, StepContext
 
 SHOTS = (0, 1, 3, 5)
 QUESTION_TOKENS = 256
-"""Of a question scored for its perplexity; longer ones are cut."""
+"""Tokens of a question scored for its perplexity; longer ones are cut."""
 PERPLEXITY = f"Perplexity is that of the first {QUESTION_TOKENS} tokens; questions, not tokens, have equal weight."
 
 
