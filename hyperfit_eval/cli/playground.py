@@ -47,7 +47,7 @@ def playground(
 
 def _require_token(host: str, token: str | None) -> None:
     """The same rules as those of the annotation page."""
-    from hyperfit_annotate.access import LEAST_TOKEN
+    from hyperfit_annotate.access import MIN_TOKEN_CHARACTERS
 
     from ..web.local import is_loopback
 
@@ -55,5 +55,5 @@ def _require_token(host: str, token: str | None) -> None:
         raise HyperfitError(
             f"--host {host}: others can reach it, so a secret is needed: add --token, or set {TOKEN_VARIABLE}"
         )
-    if token is not None and len(token) < LEAST_TOKEN:
-        raise HyperfitError(f"--token: {len(token)} characters, expected {LEAST_TOKEN} or more, hard to guess")
+    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
+        raise HyperfitError(f"--token: {len(token)} characters, expected {MIN_TOKEN_CHARACTERS} or more, hard to guess")

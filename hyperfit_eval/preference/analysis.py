@@ -130,7 +130,7 @@ def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> JudgeResults:
     passed = sum(outcome(pair, verdicts[pair.id]) == ORIGINAL_BETTER for pair in checks)
     return JudgeResults(
         model=judge.model,
-        prompt=judge.header["prompt"],
+        prompt=str(judge.header["prompt"]),
         request=judge.header["request"],
         answers=_fingerprint((row["pair"], row["swapped"], row["status"], row["verdict"]) for row in judge.rows),
         counts=judge.counts(),
@@ -142,5 +142,5 @@ def _judge(study: Study, judge: JudgeAnswers, human: Votes) -> JudgeResults:
 
 
 def _fingerprint(rows: Iterable[Sequence[Any]]) -> str:
-    """Of answers, in whatever order they came."""
+    """Fingerprint of answers, in whatever order they came."""
     return files.fingerprint(sorted(map(repr, rows)))

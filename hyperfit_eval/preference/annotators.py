@@ -16,7 +16,7 @@ MAX_FAILED = 0.2
 
 @dataclass(frozen=True)
 class AnnotatorRow:
-    """What one annotator did.
+    """One annotator's work.
 
     Attributes:
         annotator: number; names stay in the study's store.

@@ -4,8 +4,8 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from .. import __version__
 from ..errors import HyperfitError
@@ -13,45 +13,68 @@ from ..plain import for_csv
 from ..records import CONTEXT_TOKENS
 from .annotators import MAX_FAILED, annotator_rows
 from .store import Answer
-from .study import Study
+from .study import SHUFFLED, Study
 from .votes import EQUAL, MODEL_BETTER, ORIGINAL_BETTER, outcome
 
 OUTCOMES = {ORIGINAL_BETTER: "original", EQUAL: "equal", MODEL_BETTER: "model"}
 UNKNOWN_LICENSE = "unknown"
 
 
-def annotation_rows(
-    study: Study, answers: Sequence[Answer], max_failed: float = MAX_FAILED
-) -> Iterator[dict[str, Any]]:
-    """One row for each annotation that counts, texts included; annotators are numbers, without names."""
+@dataclass(frozen=True)
+class AnnotationRow:
+    """One annotation that counts, texts included; annotators are numbers, without names."""
+
+    pair: str
+    context_id: str
+    source: str
+    length: int
+    """128 or 256, tokens with the context."""
+    model: str
+    attention_check: bool
+    annotator: int
+    annotator_attentive: bool
+    choice: str
+    original_first: bool
+    preferred: str
+    """original, equal, model, or shuffled."""
+    seconds: float | None
+    answered_at: float
+    ttr: float | None
+    context: str
+    first: str
+    second: str
+
+
+def annotation_rows(study: Study, answers: Sequence[Answer], max_failed: float = MAX_FAILED) -> Iterator[AnnotationRow]:
+    """One row for each annotation that counts."""
     pairs = study.by_id
     attentive = {row.annotator: row.attentive for row in annotator_rows(study, answers, max_failed)}
     for answer in answers:
         pair = pairs[answer.pair]
         first, second = pair.shown
-        said = outcome(pair, answer.choice)
-        yield {
-            "pair": pair.id,
-            "context_id": pair.context,
-            "source": pair.source,
-            "length": pair.scenario,
-            "model": pair.other,
-            "attention_check": pair.is_check,
-            "annotator": answer.annotator,
-            "annotator_attentive": attentive[answer.annotator],
-            "choice": answer.choice,
-            "original_first": pair.original_first,
-            "preferred": "shuffled" if pair.is_check and said == MODEL_BETTER else OUTCOMES[said],
-            "seconds": answer.seconds,
-            "answered_at": answer.at,
-            "ttr": pair.ttr,
-            "context": pair.context_text,
-            "first": first,
-            "second": second,
-        }
+        preferred = outcome(pair, answer.choice)
+        yield AnnotationRow(
+            pair=pair.id,
+            context_id=pair.context,
+            source=pair.source,
+            length=pair.scenario,
+            model=pair.other,
+            attention_check=pair.is_check,
+            annotator=answer.annotator,
+            annotator_attentive=attentive[answer.annotator],
+            choice=answer.choice,
+            original_first=pair.original_first,
+            preferred=SHUFFLED if pair.is_check and preferred == MODEL_BETTER else OUTCOMES[preferred],
+            seconds=answer.seconds,
+            answered_at=answer.at,
+            ttr=pair.ttr,
+            context=pair.context_text,
+            first=first,
+            second=second,
+        )
 
 
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+def to_csv(rows: Sequence[AnnotationRow]) -> str:
     """The rows as CSV, with a header.
 
     It begins with a byte order mark, without which spreadsheets on Windows do not take it for UTF-8: read it as
@@ -59,16 +82,16 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """
     lines = io.StringIO()
     lines.write("\ufeff")
-    names = list(rows[0]) if rows else []
+    names = list(vars(rows[0])) if rows else []
     writer = csv.DictWriter(lines, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{key: for_csv(value) for key, value in row.items()} for row in rows])
+    writer.writerows([{key: for_csv(value) for key, value in vars(row).items()} for row in rows])
     return lines.getvalue()
 
 
-def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
+def to_jsonl(rows: Sequence[AnnotationRow]) -> str:
     """The rows as JSON lines without a header, as the Hub's viewer reads them."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def dataset_files(
@@ -87,8 +110,8 @@ def dataset_files(
     """
     import jinja2
 
-    rows = [row | {"model": names.get(row["model"], row["model"])} for row in annotation_rows(study, answers)]
-    judged = [row for row in rows if not row["attention_check"]]
+    rows = [replace(row, model=names.get(row.model, row.model)) for row in annotation_rows(study, answers)]
+    judged = [row for row in rows if not row.attention_check]
     if not judged:
         raise HyperfitError("nothing was annotated yet, so there is no dataset")
     environment = jinja2.Environment(
@@ -104,10 +127,10 @@ def dataset_files(
         models={names.get(name, name): made for name, made in study.models.items()},
         annotations=len(judged),
         checks=len(rows) - len(judged),
-        annotators=len({row["annotator"] for row in rows}),
-        inattentive=len({row["annotator"] for row in rows if not row["annotator_attentive"]}),
-        pairs=len({row["pair"] for row in judged}),
-        contexts=len({row["context_id"] for row in judged}),
+        annotators=len({row.annotator for row in rows}),
+        inattentive=len({row.annotator for row in rows if not row.annotator_attentive}),
+        pairs=len({row.pair for row in judged}),
+        contexts=len({row.context_id for row in judged}),
         context_tokens=CONTEXT_TOKENS,
         max_failed=MAX_FAILED,
         version=__version__,

@@ -28,7 +28,7 @@ KEY_VARIABLE = "HYPERFIT_JUDGE_API_KEY"
 WAITS = (1.0, 4.0, 15.0, 60.0)
 """Seconds before each new try after 408, 429, 5xx or a broken connection."""
 LONGEST_WAIT = 120.0
-"""Of what an endpoint's Retry-After asks for, in seconds."""
+"""Seconds to wait at most, whatever an endpoint's Retry-After asks for."""
 
 SYSTEM = (
     "You compare two continuations of the beginning of a text. Decide which one a careful reader would rather go on "
@@ -44,13 +44,13 @@ USER = (
 
 @dataclass(frozen=True)
 class Judge:
-    """Which model judges, and how it is asked."""
+    """A model that judges, and the settings of its requests."""
 
     base_url: str
     """Up to and with /v1; /chat/completions is added."""
     model: str
     name: str
-    request: dict[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 512})
+    request: dict[str, object] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 512})
     """Further fields of the request's body."""
     parallel: int = 4
     timeout: float = 120.0
@@ -73,13 +73,13 @@ def judge_from(
     Args:
         body: a JSON object of further request fields; null takes one away.
     Raises:
-        HyperfitError: a URL, a body or a key that is none.
+        HyperfitError: an invalid URL, body or key.
     """
     base_url = base_url.strip()
     if not _is_url(base_url):
         shown = re.sub(r"(?<=//).*@|[?#].*", "", base_url)  # without what may be secret
         raise HyperfitError(f"--base-url {shown}: expected http:// or https://, such as http://127.0.0.1:8000/v1")
-    request: dict[str, Any] = {"temperature": 0, "max_tokens": 512}
+    request: dict[str, object] = {"temperature": 0, "max_tokens": 512}
     if body is not None:
         try:
             changes = json.loads(body)
@@ -95,10 +95,10 @@ def judge_from(
     return Judge(base_url, model, name or model, request, parallel, timeout, api_key=key or None)
 
 
-def _is_url(given: str) -> bool:
+def _is_url(text: str) -> bool:
     """Whether requests can be sent there."""
     try:
-        parts, _ = urlsplit(given), httpx.URL(given)
+        parts, _ = urlsplit(text), httpx.URL(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except (ValueError, httpx.InvalidURL):  # brackets, the port, other characters
         return False
@@ -118,8 +118,8 @@ def run_judge(
         folder: of the study.
         judge: and its settings.
         limit: pairs at most, the first of the study's random order.
-        report: told (done, total) after each answer.
-        say: told in a line what the endpoint did not take, also after the first wait, and when it is tried again.
+        report: called with (done, total) after each answer.
+        say: prints a line: why the endpoint refused, also after the first wait, and when it is tried again.
     Raises:
         HyperfitError: the endpoint is down or refuses the request, after waiting where that may help. What was
             answered is kept, and the same call goes on.
@@ -134,17 +134,17 @@ def run_judge(
         "prompt": fingerprint([SYSTEM, USER]),
         "request": judge.request,
     }
-    wanted = [(pair, swapped) for pair in study.pairs[:limit] for swapped in (False, True)]
+    requests = [(pair, swapped) for pair in study.pairs[:limit] for swapped in (False, True)]
     headers = {"Authorization": f"Bearer {judge.api_key}"} if judge.api_key else {}
     with appending(path, header, study) as (answers, append), httpx.Client(headers=headers) as client:
-        there = {(row["pair"], row["swapped"]) for row in answers.rows}
-        todo = [(pair, swapped) for pair, swapped in wanted if (pair.id, swapped) not in there]
-        lock, stop, said = threading.Lock(), threading.Event(), [""]
+        answered = {(row["pair"], row["swapped"]) for row in answers.rows}
+        todo = [(pair, swapped) for pair, swapped in requests if (pair.id, swapped) not in answered]
+        lock, stop, printed = threading.Lock(), threading.Event(), [""]
 
         def waiting(line: str) -> None:
             with lock:  # all requests wait for the same thing: once is enough
-                if say and line != said[-1]:
-                    said.append(line)
+                if say and line != printed[-1]:
+                    printed.append(line)
                     say(line)
 
         def work(pair: Pair, swapped: bool) -> None:
@@ -153,7 +153,7 @@ def run_judge(
                 append(row)
                 answers.rows.append(row)
                 if report:
-                    report(len(answers.rows), len(there) + len(todo))
+                    report(len(answers.rows), len(answered) + len(todo))
 
         with ThreadPoolExecutor(judge.parallel) as pool:
             try:
@@ -205,7 +205,7 @@ def _ask(
 
 
 def _post(
-    client: httpx.Client, judge: Judge, body: dict[str, Any], stop: threading.Event, say: Callable[[str], None]
+    client: httpx.Client, judge: Judge, body: dict[str, object], stop: threading.Event, say: Callable[[str], None]
 ) -> httpx.Response:
     """The endpoint's answer: of status 200, or 400 from a content filter."""
     for pause in (*judge.waits, None):
@@ -213,7 +213,7 @@ def _post(
             response = client.post(judge.base_url.rstrip("/") + "/chat/completions", json=body, timeout=judge.timeout)
         except httpx.TransportError as error:
             problem = f"{judge.shown_url}: cannot be reached ({_first_line(error)})"
-            asked = 0.0
+            delay = 0.0
         else:
             status = response.status_code
             if status == 200 or (status == 400 and "content_filter" in response.text):
@@ -222,10 +222,10 @@ def _post(
             if status not in (408, 429) and status < 500:
                 hint = f"; set {KEY_VARIABLE}" if status == 401 else ""
                 raise HyperfitError(_without_key(f"{problem}{hint}", judge))
-            asked = _retry_after(response)
+            delay = _retry_after(response)
         if pause is None:
             raise HyperfitError(_without_key(f"{problem}, also after waiting", judge))
-        seconds = min(max(pause, asked), LONGEST_WAIT)
+        seconds = min(max(pause, delay), LONGEST_WAIT)
         if seconds > judge.waits[0]:  # the first, short wait is everyday life
             say(_without_key(f"{problem}; trying again in {seconds:g} s", judge))
         # Woken early where another request has failed for good.
@@ -241,7 +241,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _message(response: httpx.Response, judge: Judge) -> str:
-    """What the endpoint says about an error, on one line."""
+    """The endpoint's error message, on one line."""
     try:
         text = response.json()["error"]["message"]
     except (ValueError, LookupError, TypeError):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,7 @@ class JudgeCounts:
 
 @dataclass(frozen=True)
 class JudgeAnswers:
-    """What one judge said.
+    """The answers of one judge.
 
     Attributes:
         header: settings of the judge: name, model, base_url, prompt (fingerprint), request.
@@ -63,17 +63,17 @@ class JudgeAnswers:
             verdict in the order in which the judge saw the two texts.
     """
 
-    header: dict[str, Any]
+    header: Mapping[str, object]
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """What the judge is called in results."""
+        """Name of the judge in results."""
         return str(self.header["name"])
 
     @property
     def model(self) -> str:
-        """What the endpoint was asked for."""
+        """Name of the model at the endpoint."""
         return str(self.header["model"])
 
     def verdicts(self) -> dict[str, str]:
@@ -81,22 +81,22 @@ class JudgeAnswers:
 
         Where the two orders contradict each other the judge follows the place, not the text: "equal".
         """
-        said: dict[str, dict[bool, str]] = {}
+        verdicts: dict[str, dict[bool, str]] = {}
         for row in self.rows:
             if row["status"] == VERDICT:
-                said.setdefault(row["pair"], {})[row["swapped"]] = in_study_order(row["verdict"], row["swapped"])
+                verdicts.setdefault(row["pair"], {})[row["swapped"]] = in_study_order(row["verdict"], row["swapped"])
         return {
             pair: orders[False] if orders[False] == orders[True] else "equal"
-            for pair, orders in said.items()
+            for pair, orders in verdicts.items()
             if len(orders) == 2
         }
 
     def counts(self) -> JudgeCounts:
         """How many answers were verdicts, unparsed and refused, and how the two orders compare."""
-        said: dict[str, set[str]] = {}
+        verdicts: dict[str, set[str]] = {}
         for row in self.rows:
             if row["status"] == VERDICT:
-                said.setdefault(row["pair"], set()).add(in_study_order(row["verdict"], row["swapped"]))
+                verdicts.setdefault(row["pair"], set()).add(in_study_order(row["verdict"], row["swapped"]))
         pairs = self.verdicts()
         decided = [row["verdict"] for row in self.rows if row["status"] == VERDICT and row["verdict"] != "equal"]
         count = Counter(row["status"] for row in self.rows)
@@ -107,7 +107,7 @@ class JudgeAnswers:
             refused=count[REFUSED],
             pairs=len(pairs),
             cut_off=sum(row["status"] == UNPARSED and row.get("finish_reason") == "length" for row in self.rows),
-            contradictory=sum(len(said[pair]) == 2 for pair in pairs),
+            contradictory=sum(len(verdicts[pair]) == 2 for pair in pairs),
             first_position=100 * decided.count("first") / len(decided) if decided else None,
         )
 
@@ -118,7 +118,7 @@ def in_study_order(verdict: str, swapped: bool) -> str:
 
 
 def judge_path(folder: Path, name: str) -> Path:
-    """Where a judge's answers are: `judge_NAME.jsonl`."""
+    """The file of a judge's answers, `judge_NAME.jsonl`."""
     return folder / f"judge_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.jsonl"
 
 
@@ -133,7 +133,7 @@ def read_judges(folder: Path, study: Study) -> list[JudgeAnswers]:
 
 
 @contextmanager
-def appending(path: Path, header: dict[str, Any], study: Study) -> Iterator[tuple[JudgeAnswers, Any]]:
+def appending(path: Path, header: Mapping[str, object], study: Study) -> Iterator[tuple[JudgeAnswers, Any]]:
     """Open a judge's file to go on with it; yields what is there and a function that appends one row.
 
     A row is on the disk when the function returns. A last line that was cut off by a crash is dropped.
@@ -156,19 +156,19 @@ def appending(path: Path, header: dict[str, Any], study: Study) -> Iterator[tupl
             os.fsync(lines.fileno())
 
         if path.stat().st_size:
-            judge, whole = _read(path)
+            judge, complete_bytes = _read(path)
             _check_study(path, judge, study)
             # The same model may have moved to another address.
             changed = [key for key in header if key != "base_url" and judge.header.get(key) != header[key]]
             if not judge.rows:
-                judge, whole = JudgeAnswers(header), 0  # nothing was answered yet: the settings may change
+                judge, complete_bytes = JudgeAnswers(header), 0  # nothing was answered yet: the settings may change
             elif changed:
                 key = changed[0]
                 raise HyperfitError(
                     f"{path}: its answers were made with {key} {judge.header.get(key)!r:.60}, not {header[key]!r:.60}; "
                     "give another --name"
                 )
-            lines.truncate(whole)
+            lines.truncate(complete_bytes)
         if not path.stat().st_size:
             append({"format": f"hyperfit-eval/{KIND}", "version": VERSION, **header})
         yield judge, append
@@ -177,10 +177,10 @@ def appending(path: Path, header: dict[str, Any], study: Study) -> Iterator[tupl
 def _read(path: Path) -> tuple[JudgeAnswers, int]:
     """The answers, and the bytes of the file up to its last whole line."""
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
+    complete_bytes = data.rfind(b"\n") + 1
     # Lines are appended, so the header cannot hold their number, and a cut last line is no damage.
     rows = []
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(data[:complete_bytes].split(b"\n")[:-1], start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
@@ -197,7 +197,7 @@ def _read(path: Path) -> tuple[JudgeAnswers, int]:
         # An earlier version may not have read what this one reads, and an answer was paid for.
         if row["status"] == UNPARSED and (verdict := parse_verdict(files.field(path, number, row, "reply", str))):
             row |= {"status": VERDICT, "verdict": verdict}
-    return JudgeAnswers(header, rows[1:]), whole
+    return JudgeAnswers(header, rows[1:]), complete_bytes
 
 
 def _check_study(path: Path, judge: JudgeAnswers, study: Study) -> None:

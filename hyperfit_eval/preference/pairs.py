@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:pad|unk|bos|eos|mask)>")
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 Run = tuple[str, Generation, list[Continuation]]
-"""A model's name, how its continuations came to be, and they."""
+"""A model's name, how its continuations came to be, and the continuations."""
 
 
 def clean(text: str) -> str:
@@ -47,16 +47,16 @@ def clean(text: str) -> str:
 
 
 def read_runs(records: Sequence[str]) -> list[Run]:
-    """Read continuation files given as FILE or NAME=FILE.
+    """Read continuation files, FILE or NAME=FILE.
 
     Raises:
-        HyperfitError: a file that is none, or two of the same name.
+        HyperfitError: a file of another kind, or two of the same name.
     """
     runs: list[Run] = []
-    for given in records:
-        name, separator, path = given.partition("=")
-        if not separator or Path(given).exists():
-            name, path = "", given
+    for argument in records:
+        name, separator, path = argument.partition("=")
+        if not separator or Path(argument).exists():
+            name, path = "", argument
         generation, continuations = read_continuations(path)
         name = name or model_name(generation)
         if name in (ORIGINAL, SHUFFLED):
@@ -68,7 +68,7 @@ def read_runs(records: Sequence[str]) -> list[Run]:
 
 
 def model_name(generation: Generation) -> str:
-    """What a model is called in tables: "base, greedy", "hyperfitted, greedy, citation blocking"."""
+    """Name of a model in tables: "base, greedy", "hyperfitted, greedy, citation blocking"."""
     model = Path(generation.model).name if Path(generation.model).is_absolute() else generation.model
     decoding = generation.decoding
     how = str(decoding.get("method", "greedy"))
@@ -119,8 +119,8 @@ def make_study(
         if record.id in contexts
         for scenario in scenarios
     ]
-    wanted = round(check_rate / (1 - check_rate) * len(pairs))
-    pairs += _checks(pairs, max(wanted, 1) if check_rate else 0, generator, salt)
+    checks = round(check_rate / (1 - check_rate) * len(pairs))
+    pairs += _checks(pairs, max(checks, 1) if check_rate else 0, generator, salt)
     generator.shuffle(pairs)
     models = {
         name: vars(generation) | {"generated": generated_fingerprint(records)} for name, generation, records in runs
@@ -163,16 +163,16 @@ def _pair(name: str, record: Continuation, scenario: int, generator: random.Rand
     )
 
 
-def _checks(pairs: Sequence[Pair], wanted: int, generator: random.Random, salt: str) -> Iterator[Pair]:
+def _checks(pairs: Sequence[Pair], count: int, generator: random.Random, salt: str) -> Iterator[Pair]:
     """Attention checks: originals against their own words in random order, where another order is another text."""
     originals = [
         pair
         for pair in {(pair.context, pair.scenario): pair for pair in reversed(pairs)}.values()
         if len(set(pair.original_text.split())) > 1
     ]
-    if wanted and not originals:
+    if count and not originals:
         raise HyperfitError("no original has two different words to shuffle for attention checks; --attention-rate 0")
-    for pair in generator.sample(originals, min(wanted, len(originals))):
+    for pair in generator.sample(originals, min(count, len(originals))):
         yield Pair(
             id=_pair_id(salt, SHUFFLED, pair.context, pair.scenario),
             context=pair.context,
@@ -206,12 +206,12 @@ def _contexts(records: Sequence[Continuation], per_source: int | None, generator
     by_source: dict[str, list[str]] = {}
     for record in records:
         by_source.setdefault(record.source, []).append(record.id)
-    taken = {ALL: "all sources together", AVERAGE: "the mean over the sources"}
-    # Of preference_at_256 and preference_SOURCE, columns of Tables 1 and 4.
-    taken |= {f"at_{scenario}": f"all sources at {scenario} tokens" for scenario in SCENARIOS}
+    reserved = {ALL: "all sources together", AVERAGE: "the mean over the sources"}
+    # The endings of preference_at_256 and preference_SOURCE, columns of Tables 1 and 4.
+    reserved |= {f"at_{scenario}": f"all sources at {scenario} tokens" for scenario in SCENARIOS}
     for name in by_source:
-        if name in taken:
-            raise HyperfitError(f"source '{name}': the name stands for {taken[name]}; rename it")
+        if name in reserved:
+            raise HyperfitError(f"source '{name}': the name stands for {reserved[name]}; rename it")
     if per_source is None:
         return {record.id for record in records}
     for source, ids in by_source.items():

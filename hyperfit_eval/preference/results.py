@@ -1,6 +1,6 @@
 """The numbers of a study as values, each with its JSON in `preference.json` (docs/preference.md)."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, Self
 
 from ..documents import Value
@@ -18,7 +18,7 @@ from .study import Study
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the signatures of one set of judgements have in common.
+    """The part that all signatures of one set of judgements share.
 
     Attributes:
         by: "human" or "judge:NAME".
@@ -145,20 +145,10 @@ class Estimates:
         """Names of the lengths, "128" and "256"."""
         return list(next(iter(self.preference.values())))
 
-    def to_json(self) -> dict[str, object]:
-        """The body, `agreement` on its level."""
-        return {
-            "annotations": self.annotations, "annotators": self.annotators, "pairs": self.pairs,
-            "complete_pairs": self.complete_pairs, "contexts": self.contexts, "signature": self.signature,
-            "preference": _json(self.preference), "paired_tests": _json(self.paired_tests),
-            "bradley_terry": _json(self.bradley_terry), **_json(self.agreement),
-            "ttr_consensus": {length: asdict(consensus) for length, consensus in self.ttr_consensus.items()},
-        }  # fmt: skip
-
 
 @dataclass(frozen=True)
 class HumanResults:
-    """What people said.
+    """People's answers and their estimates.
 
     Attributes:
         answers: fingerprint of the answers.
@@ -171,14 +161,6 @@ class HumanResults:
     max_failed: float
     all: Estimates | None = None
     attentive: Estimates | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """The part "human"."""
-        return {
-            "answers": self.answers, "annotators": [asdict(row) for row in self.annotators],
-            "max_failed": self.max_failed, "all": self.all and self.all.to_json(),
-            "attentive": self.attentive and self.attentive.to_json(),
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -203,7 +185,7 @@ class HumanAgreement:
 
 @dataclass(frozen=True)
 class JudgeResults:
-    """What a judge said, from one verdict a pair.
+    """A judge's answers and their estimates, from one verdict a pair.
 
     Attributes:
         prompt, answers: fingerprints.
@@ -212,22 +194,13 @@ class JudgeResults:
 
     model: str
     prompt: str
-    request: dict[str, Any]
+    request: object
     answers: str
     counts: JudgeCounts
     checks: int
     checks_failed: int
     agreement_with_humans: HumanAgreement
     estimates: Estimates
-
-    def to_json(self) -> dict[str, object]:
-        """The judge's part, the estimates on its level."""
-        parts = {
-            **vars(self),
-            "counts": asdict(self.counts),
-            "agreement_with_humans": _json(self.agreement_with_humans),
-        }
-        return {name: part for name, part in parts.items() if name != "estimates"} | self.estimates.to_json()
 
 
 @dataclass(frozen=True)
@@ -262,17 +235,20 @@ class PreferenceResults:
                 "models": study.models,
             },
             "models": _json(self.columns),
-            "human": self.human.to_json(),
+            "human": _json(self.human),
             "judges": _json(self.judges),
         }
 
 
 def _json(value: Any) -> Any:
-    """The same with every value of this module as its JSON."""
-    if hasattr(value, "to_json"):
+    """JSON of a value of this module: its fields by name, those of `agreement` and `estimates` on its own level."""
+    if isinstance(value, Estimate | PairedTest | Ranking):
         return value.to_json()
-    if isinstance(value, HumanAgreement):
-        return _json(vars(value))
+    if is_dataclass(value):
+        entry: dict[str, object] = {}
+        for name, part in vars(value).items():
+            entry |= _json(part) if name in ("agreement", "estimates") else {name: _json(part)}
+        return entry
     if isinstance(value, dict):
         return {name: _json(part) for name, part in value.items()}
     return [_json(part) for part in value] if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 VERSION = 1
 UNDO = "undo"
-"""What an answer that takes the one before it back has for a choice."""
+"""Choice of an answer that takes back the one before it."""
 
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -39,7 +39,7 @@ CREATE VIEW current AS
 
 
 def statements() -> Iterator[str]:
-    """What makes the tables, to run inside a transaction (executescript would commit first)."""
+    """Statements that make the tables, to run inside a transaction (executescript would commit first)."""
     statement = ""
     for line in _SCHEMA.splitlines():
         statement += line + "\n"

@@ -50,7 +50,7 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class Offer:
-    """What an annotator is to do: judge `pair`, or, without one, wait for others' open pairs or stop."""
+    """The work of an annotator: judge `pair`, or, without one, wait for others' open pairs or stop."""
 
     pair: str | None
     finished: bool = False
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Annotator:
-    """Who annotates; the name is for the study's owner alone."""
+    """A person who annotates; the name is for the study's owner alone."""
 
     id: int
     name: str
@@ -86,7 +86,7 @@ class Store:
         study: read from it.
         lease_seconds: how long a pair stays with an annotator who does not answer.
     Raises:
-        HyperfitError: the file is of another study or a later version, or is no database; a lease that is none.
+        HyperfitError: the file is of another study or a later version, or is no database; a lease out of range.
     """
 
     def __init__(self, folder: Path, study: Study | None = None, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -130,7 +130,7 @@ class Store:
         return token
 
     def annotator(self, token: str) -> Annotator | None:
-        """Whose token this is."""
+        """The owner of a token; None where it is unknown."""
         rows = self._read("SELECT id, name FROM annotators WHERE token_hash = ?", _hash(token))
         return Annotator(*rows[0]) if rows else None
 
@@ -159,7 +159,7 @@ class Store:
         """Store an answer; on return it is on the disk. The same answer once more changes nothing.
 
         Raises:
-            HyperfitError: a choice that is none.
+            HyperfitError: another choice than `study.CHOICES`.
             Taken: the time ran out and others finished the pair.
             Conflict: answered otherwise before, or never shown to this annotator.
         """
@@ -167,8 +167,8 @@ class Store:
             raise HyperfitError(f"choice {choice!r:.20}: expected {', '.join(CHOICES)}")
         late = False
         with self._transaction() as db:
-            given = "SELECT state, assigned, expires FROM assignments WHERE pair = ? AND annotator = ?"
-            row = db.execute(given, (pair, annotator)).fetchone()
+            query = "SELECT state, assigned, expires FROM assignments WHERE pair = ? AND annotator = ?"
+            row = db.execute(query, (pair, annotator)).fetchone()
             if row is None:
                 raise Conflict("this pair was not given to you")
             state, assigned, expires = row
@@ -334,13 +334,13 @@ class Store:
 
 def _write_ahead(db: sqlite3.Connection) -> None:
     """Switch to a write-ahead log; SQLite does not wait for other processes here, as it does elsewhere."""
-    given_up = time.monotonic() + BUSY_SECONDS
+    deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > given_up:
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 

@@ -61,7 +61,7 @@ class Study:
     pairs: list[Pair]
     """In random order."""
     seed: int
-    """Of the order of the sides, of the contexts chosen and of the shuffled words."""
+    """Seed of the order of the sides, the contexts chosen and the shuffled words."""
     salt: str = field(repr=False)
     annotations: int
     """Independent annotations that each pair is to get."""
@@ -74,7 +74,7 @@ class Study:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the pairs with all their fields, in whatever order the file has them."""
+        """Fingerprint of the pairs with all their fields, in whatever order the file has them."""
         return files.fingerprint(sorted(repr(astuple(pair)) for pair in self.pairs))
 
     @cached_property
@@ -94,7 +94,7 @@ class Study:
 
     @property
     def reading_hours(self) -> float:
-        """What all its annotations take one person who reads every word once, attention checks at their rate."""
+        """Hours of one person who reads every word of all annotations once, attention checks at their rate."""
         words = [
             len(f"{pair.context_text} {pair.original_text} {pair.other_text}".split())
             for pair in self.pairs
@@ -158,10 +158,10 @@ def _refuse_twice(path: Path, pairs: Sequence[Pair]) -> None:
             raise HyperfitError(f"{path}, line {line}: pair '{pair.id}' was on line {lines[pair.id]} already")
 
 
-_PAIR_FIELDS: dict[str, Any] = {
+_PAIR_FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str, "context": str, "source": str, "scenario": int, "other": str, "original_first": bool,
     "context_text": str, "original_text": str, "other_text": str, "ttr": (float, type(None)),
 }  # fmt: skip
-_STUDY_FIELDS: dict[str, Any] = {
+_STUDY_FIELDS: dict[str, type | tuple[type, ...]] = {
     "seed": int, "salt": str, "annotations": int, "check_rate": (int, float), "texts": str, "models": dict,
 }  # fmt: skip

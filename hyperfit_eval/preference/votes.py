@@ -16,7 +16,7 @@ from ..metrics.statistics import CONFIDENCE, RESAMPLES, Interval
 from .study import Pair, Study
 
 ORIGINAL_BETTER, EQUAL, MODEL_BETTER = 0, 1, 2
-"""What an annotation says, whatever the order of the sides."""
+"""Outcomes of an annotation, whatever the order of the sides."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Votes:
         return Votes(self.pairs, self.pair[mask], self.by[mask], self.outcome[mask])
 
     def select(self, *, other: str | None = None, scenario: int | None = None, source: str | None = None) -> "Votes":
-        """The judgements of a model, of a length, of a source, or of what is given of these."""
+        """The judgements of a model, of a length, of a source, or of several of these."""
         chosen = [
             other in (None, pair.other) and scenario in (None, pair.scenario) and source in (None, pair.source)
             for pair in self.pairs
@@ -100,7 +100,7 @@ class Votes:
 
 
 def outcome(pair: Pair, choice: str) -> int:
-    """What "first", "second" or "equal" means for a pair."""
+    """The outcome that "first", "second" or "equal" means for a pair."""
     if choice == "equal":
         return EQUAL
     return ORIGINAL_BETTER if (choice == "first") == pair.original_first else MODEL_BETTER

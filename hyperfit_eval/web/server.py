@@ -29,11 +29,11 @@ KEEP_ALIVE_SECONDS = 65
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TICK_SECONDS = 0.05
 _LAST_SECONDS = 2.0
-"""For applications to notice that their client is cut off, before their tasks are cancelled."""
+"""Time for applications to notice that their client is cut off, before their tasks are canceled."""
 
 _BEGINNING = b"HTTP/1.1 "
 _PROBE_SECONDS = (0.05, 0.2, 1.0, 3.0, 10.0)
-"""Between the bytes that ask whether a client is still there; fewer than `_BEGINNING` has."""
+"""Pauses between the bytes that ask whether a client is still there; fewer than `_BEGINNING` has."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Timeouts:
     """How long a server waits, in seconds."""
 
     request: float = 60.0
-    """Until a request has arrived whole, from its first byte or the opening of its connection; and for a client that
-    takes nothing of its answer."""
+    """Time until a request has arrived whole, from its first byte or the opening of its connection; and time for a
+    client that takes nothing of its answer."""
     shutdown: float = 30.0
-    """For accepted requests to be answered once the server is told to stop."""
+    """Time for accepted requests to be answered once the server is told to stop."""
 
 
 DEFAULT_TIMEOUTS = Timeouts()

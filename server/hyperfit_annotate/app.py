@@ -6,7 +6,7 @@ import sqlite3
 import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -36,28 +36,28 @@ TIMEOUTS = Timeouts(request=60, shutdown=10)
 
 
 class NewAnnotator(BaseModel):
-    """Who wants an account."""
+    """An account to make."""
 
     name: str = Field(max_length=200)
 
 
-class JoinPolicy(NewAnnotator):
-    """Who makes an account for themselves."""
+class Registration(NewAnnotator):
+    """An account that an annotator makes."""
 
     token: str | None = Field(None, pattern="^[0-9a-f]{32,64}$")
     """A random one of the page's: a call that is sent again makes no second account."""
 
 
 class Judgement(BaseModel):
-    """What an annotator chose."""
+    """An annotator's choice."""
 
     pair: str = Field(max_length=64)
     choice: Literal["first", "second", "equal"]
     seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
-class Undoing(BaseModel):
-    """Which answer to take back."""
+class Undo(BaseModel):
+    """An answer to take back."""
 
     answer: int = Field(ge=1, lt=1 << 63)
     """"last" of an earlier reply: a call that is sent again takes no second answer back."""
@@ -68,7 +68,7 @@ def create_app(store: Store, access: Access) -> FastAPI:
 
     Args:
         store: of the study's answers.
-        access: who may do what.
+        access: the access rules.
     """
     app = FastAPI(title="hyperfit annotate", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store, app.state.access = store, access
@@ -130,7 +130,7 @@ async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Respo
 
 
 def _not_valid(_: Request, error: Exception) -> Response:
-    """What is wrong with a call, in one line; FastAPI's own answer repeats values that no JSON can hold: NaN."""
+    """One line about an invalid call; FastAPI's own answer repeats values that no JSON can hold: NaN."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
@@ -200,7 +200,7 @@ annotating = APIRouter(prefix="/api")
 
 @annotating.post("/join")
 def join(
-    body: JoinPolicy, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]
+    body: Registration, request: Request, store: StoreHere, token: Annotated[str, Depends(_token)]
 ) -> dict[str, str]:
     """Make an account."""
     if not request.app.state.access.may_join(token):
@@ -209,13 +209,13 @@ def join(
 
 
 @annotating.post("/next")
-def next_pair(store: StoreHere, me: Me) -> dict[str, Any]:
+def next_pair(store: StoreHere, me: Me) -> dict[str, object]:
     """The pair to judge now."""
     return _work(store, me, store.next(me.id))
 
 
 @annotating.post("/answer")
-def answer(body: Judgement, store: StoreHere, me: Me) -> dict[str, Any]:
+def answer(body: Judgement, store: StoreHere, me: Me) -> dict[str, object]:
     """Store a choice, which is on the disk when this returns, and give the next pair."""
     try:
         store.answer(me.id, body.pair, body.choice, body.seconds)
@@ -225,7 +225,7 @@ def answer(body: Judgement, store: StoreHere, me: Me) -> dict[str, Any]:
 
 
 @annotating.post("/undo")
-def undo(body: Undoing, store: StoreHere, me: Me) -> dict[str, Any]:
+def undo(body: Undo, store: StoreHere, me: Me) -> dict[str, object]:
     """Take a choice back and show its pair again; one that was taken back before changes nothing."""
     pair = store.undo(me.id, body.answer)
     return _work(store, me, Offer(pair) if pair else store.next(me.id))
@@ -235,7 +235,7 @@ admin = APIRouter(prefix="/api/admin", dependencies=[Depends(_admin)])
 
 
 @admin.get("/progress")
-def admin_progress(request: Request, store: StoreHere) -> dict[str, Any]:
+def admin_progress(request: Request, store: StoreHere) -> dict[str, object]:
     """How the study stands."""
     from hyperfit_eval.preference.progress import progress  # scipy, which annotators do not need
 
@@ -266,9 +266,9 @@ def export(kind: Literal["csv", "jsonl", "dataset"], store: StoreHere) -> Respon
     return Response(text, media_type=f"{'text/csv' if kind == 'csv' else 'application/jsonl'}; charset=utf-8")
 
 
-def _work(store: Store, me: Annotator, offer: Offer) -> dict[str, Any]:
-    """What the page shows: a pair without anything that tells its sides apart, or why there is none."""
-    body: dict[str, Any] = {"name": me.name, "done": store.answered(me.id), "left": store.left_for(me.id)}
+def _work(store: Store, me: Annotator, offer: Offer) -> dict[str, object]:
+    """The object that the page shows: a pair without anything that tells its sides apart, or why there is none."""
+    body: dict[str, object] = {"name": me.name, "done": store.answered(me.id), "left": store.left_for(me.id)}
     body["last"] = store.last_answer(me.id)
     if offer.pair is None:
         return body | {"state": "finished" if offer.finished else "waiting"}
