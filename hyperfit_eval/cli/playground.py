@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HyperfitError
 from ..extras import require_extra
 
 TOKEN_VARIABLE = "HYPERFIT_PLAYGROUND_TOKEN"
@@ -32,7 +31,9 @@ def playground(
     Example: `hyperfit playground runs/book`
     """
     require_extra("playground", "the playground", "gradio")
-    _require_token(host, token)
+    from ..web.local import require_token
+
+    require_token(host, token, TOKEN_VARIABLE)
     from ..playground.columns import open_columns
     from ..terminal import hide_weight_bars
 
@@ -43,17 +44,3 @@ def playground(
     from ..playground.page import serve
 
     serve(columns, host, port, token)
-
-
-def _require_token(host: str, token: str | None) -> None:
-    """The same rules as those of the annotation page."""
-    from hyperfit_annotate.access import MIN_TOKEN_CHARACTERS
-
-    from ..web.local import is_loopback
-
-    if token is None and not is_loopback(host):
-        raise HyperfitError(
-            f"--host {host}: others can reach it, so a secret is needed: add --token, or set {TOKEN_VARIABLE}"
-        )
-    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
-        raise HyperfitError(f"--token: {len(token)} characters, expected {MIN_TOKEN_CHARACTERS} or more, hard to guess")

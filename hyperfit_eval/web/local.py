@@ -14,6 +14,11 @@ from urllib.parse import urlsplit
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..errors import HyperfitError
+
+MIN_TOKEN_CHARACTERS = 16
+"""Length of a secret that the owner of a page chooses."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address (no port) is this machine alone."""
@@ -21,6 +26,24 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+def require_token(host: str, token: str | None, variable: str) -> None:
+    """Refuse to serve a page that others can reach without a secret, or with one that is too short.
+
+    Args:
+        host: to listen on.
+        token: of --token or the environment; None without one.
+        variable: of the environment that may hold it.
+    Raises:
+        HyperfitError: with what to type.
+    """
+    if token is None and not is_loopback(host):
+        raise HyperfitError(
+            f"--host {host}: others can reach it, so a secret is needed: add --token, or set {variable}"
+        )
+    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
+        raise HyperfitError(f"--token: {len(token)} characters, expected {MIN_TOKEN_CHARACTERS} or more, hard to guess")
 
 
 def foreign_site(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

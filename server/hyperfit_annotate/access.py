@@ -5,11 +5,7 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 
-from hyperfit_eval.errors import HyperfitError
-from hyperfit_eval.web.local import is_loopback
-
-MIN_TOKEN_CHARACTERS = 16
-"""Length of a token that the owner chooses."""
+from hyperfit_eval.web.local import is_loopback, require_token
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,6 @@ def access_for(host: str, token: str | None) -> Access:
     Raises:
         HyperfitError: no token for a host that others can reach, or one that is too short.
     """
-    loopback = is_loopback(host)
-    if token is None and not loopback:
-        raise HyperfitError(
-            f"--host {host}: others can reach it, so a secret is needed: add --token, or set HYPERFIT_ANNOTATE_TOKEN"
-        )
-    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
-        raise HyperfitError(f"--token: {len(token)} characters, expected {MIN_TOKEN_CHARACTERS} or more, hard to guess")
+    require_token(host, token, "HYPERFIT_ANNOTATE_TOKEN")
     # With a token the server may stand behind a proxy on this machine, so that a loopback address proves nothing.
-    return Access(token or secrets.token_urlsafe(24), loopback and token is None)
+    return Access(token or secrets.token_urlsafe(24), is_loopback(host) and token is None)
