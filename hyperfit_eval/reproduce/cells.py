@@ -131,6 +131,6 @@ def perplexity(losses: np.ndarray, metric: str, *, avg: str = "all-tokens", **re
     return perplexity_score(losses, metric, signature(metric, avg=avg, **recipe))
 
 
-def write_values(path: Path, values: Mapping[str, object]) -> None:
+def write_values(path: Path, values: Mapping[str, list[Any] | dict[str, Any]]) -> None:
     """Numbers behind a figure, as JSON beside it."""
     files.write_text(path, json.dumps(values, indent=1) + "\n")

@@ -96,7 +96,7 @@ def figure5_right(plan: Plan) -> Step:
             drawing.label_axes(
                 axes, "training samples", "TTR of the first 96 tokens, %", drawing.PERCENT, loc="lower right"
             )
-        write_values(context.folder / "figure5_right.json", {str(n): entry for n, entry in entries.items()})
+        write_values(context.folder / "figure5_right.json", {str(n): score.to_json() for n, score in entries.items()})
         fewest, most = min(entries), max(entries)
         rows = [Row(f"{n} samples", {"ttr_at_128": entries[n]}, "hyperfitted") for n in sorted(entries)]
         Section(
