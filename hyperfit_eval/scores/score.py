@@ -125,6 +125,8 @@ def difference(one: Score, other: Score) -> Score:
     They are taken for independent. They are of the same texts, mostly correlated: too wide rather than too narrow.
     """
     middle = one.value - other.value
+    if not (one.has_interval and other.has_interval):
+        return Score(one.metric, middle, one.unit)
     (low, high), (other_low, other_high) = one.ends, other.ends
     down = math.hypot(one.value - low, other_high - other.value)
     up = math.hypot(high - one.value, other.value - other_low)

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperfit_eval.citation import CitationIndex, CitationMatcher
+from hyperfit_eval.web.local import foreign_site, is_loopback
 
 from .app import create_app
 from .engine.canary import NEW_TOKENS, run_canary
@@ -90,7 +91,10 @@ class TgiFacade:
         )
         longest = model.max_model_len
         limits = Limits(max_total_tokens=longest, max_input_tokens=longest - 1, max_new_tokens=longest - 1)
-        settings = Settings(limits, force_blocking=blocker.force_blocking, api_key=os.environ.get(API_KEY))
+        key = os.environ.get(API_KEY)
+        # vLLM without a host listens on all addresses.
+        local_only = not key and is_loopback(scope["app"].state.args.host or "0.0.0.0")
+        settings = Settings(limits, force_blocking=blocker.force_blocking, api_key=key, local_only=local_only)
         state = State(engine, tokenizer, settings, index=asdict(index.header), max_concurrent_requests=queued)
         self._state, self._own = state, create_app(state)
         self._canary = asyncio.create_task(self._prove(state, engine, index, blocker.canary or "off"))
@@ -123,6 +127,8 @@ class TgiFacade:
         try:
             if state is None or own is None:
                 raise Refusal("unhealthy", "vLLM is starting")
+            if state.settings.local_only and (reason := foreign_site(scope["headers"])):
+                raise Refusal("forbidden", reason, code="foreign_site")
             if path == METRICS:
                 ours |= {"path": "/metrics", "raw_path": b"/metrics"}
             elif scope["method"] != "GET" and (state.unready or not state.engine.alive):

@@ -28,7 +28,8 @@ def test_a_difference_by_hand():
     """70 +- 3 minus 60 +- 4: 10 +- 5 (Zou and Donner: the square root of 3 squared plus 4 squared)."""
     gap = difference(Score("ttr", 70, low=67, high=73), Score("ttr", 60, low=56, high=64))
     assert (gap.value, gap.low, gap.high, gap.side) == (10, 5, 15, 1)
-    assert difference(Score("ttr", 70), Score("ttr", 60)).side == 0  # nothing is known without intervals
+    unknown = difference(Score("ttr", 70), Score("ttr", 60, low=56, high=64))
+    assert unknown.side == 0 and not unknown.has_interval and unknown.text() == "10.0"
 
 
 numbers = st.floats(-1e9, 1e9)

@@ -89,7 +89,7 @@ def model(tmp_path_factory):
 def serve(model, monkeypatch):
     clients = []
 
-    def start(ready=True, key=None, max_requests=50, **kwargs):
+    def start(ready=True, key=None, max_requests=50, host="127.0.0.1", **kwargs):
         forced = kwargs.get("forced", False)
         settings = BlockerSettings(str(model.folder / "index.safetensors"), None, forced, "canary-word")
         for name, value in settings.variables().items():
@@ -102,9 +102,10 @@ def serve(model, monkeypatch):
             max_model_len=64, get_vocab_size=lambda: len(model.tokenizer),
         )  # fmt: skip
         vllm.app.state.vllm_config = SimpleNamespace(model_config=config)
-        vllm.app.state.args = SimpleNamespace(served_model_name=["book"], max_num_queued_reqs=max_requests)
+        vllm.app.state.args = SimpleNamespace(served_model_name=["book"], max_num_queued_reqs=max_requests, host=host)
         vllm.app.add_middleware(TgiFacade)
-        client = TestClient(vllm.app, headers={"Authorization": f"Bearer {key}"} if key else None)
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        client = TestClient(vllm.app, "http://127.0.0.1:8000", headers=headers)
         client.__enter__()
         clients.append(client)
         deadline = time.monotonic() + 10
@@ -249,10 +250,21 @@ def test_what_goes_on_to_vllm(serve):
     assert client.get("/info").json()["model_id"] == "book"
 
 
+@pytest.mark.parametrize("path", ["/generate", "/v1/completions", "/other"])
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_pages_of_other_sites_are_refused_on_loopback(serve, path, headers):
+    body = {"inputs": "The", "prompt": "The"}
+    server = serve()
+    assert server.client.post(path, json=body, headers=headers).status_code == 403
+    assert server.vllm.bodies == []
+    assert serve(key="sesame").client.post("/other", json=body, headers=headers).status_code == 200
+    assert serve(host=None).client.post("/other", json=body, headers=headers).status_code == 200
+
+
 def test_below_a_root_path(serve):
     """vLLM's --root-path: Starlette takes paths with it and without."""
     server = serve()
-    below = TestClient(server.vllm.app, root_path="/book")
+    below = TestClient(server.vllm.app, "http://127.0.0.1:8000", root_path="/book")
     assert below.post("/book/generate", json={"inputs": "The"}).status_code == 200
     assert below.post("/book/v1/completions", json={"prompt": "a", "use_beam_search": True}).status_code == 400
 
