@@ -53,7 +53,7 @@ class IndexHeader:
     continuations: int
     """Distinct pairs of an n-gram and a token after it."""
     word_starts: int
-    """Those of them that start a word: what the blocker bans."""
+    """Continuations that start a word: what the blocker bans."""
     most_continuations: int
     """The largest number of entries of one n-gram."""
     widest_bucket: int

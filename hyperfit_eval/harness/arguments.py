@@ -1,4 +1,4 @@
-"""What is typed for lm-eval and `hyperfit eval`: checked before any work, refused in one line."""
+"""Arguments of lm-eval and `hyperfit eval`: checked before any work, refused in one line."""
 
 import math
 import sys

@@ -156,7 +156,7 @@ class Columns:
         return dict.fromkeys(self._corpus_level_names(), UNAVAILABLE) | results
 
     def _measured(self, side: str) -> dict[str, Measured]:
-        """What `hyperfit score` computes from the same records, with the same signatures."""
+        """Metrics as `hyperfit score` computes them from the same records, with the same signatures."""
         generation = generation_of(self.records[0], self.texts_fingerprint)
         records = [continuation_of(record) for record in self.records]
         texts = (generated_texts if side == "generated" else original_texts)(generation, records)

@@ -1,4 +1,4 @@
-"""What importing `lm_eval.tasks` brings along: our tasks by name, our model arguments."""
+"""Additions to `lm_eval.tasks` at its import: our tasks by name, our model arguments."""
 
 import functools
 from types import ModuleType

@@ -33,7 +33,7 @@ model's full context, thousands of tokens, and often choose 1."""
 Doc = dict[str, Any]
 """A text of the task, as datasets gives it."""
 Answer = dict[str, Any]
-"""What a model gave for a request, as lm-eval hands it to the task."""
+"""Answer of a model to a request, as lm-eval hands it to the task."""
 
 CHAT_MODELS = (
     ("lm_eval.models.openai_completions", "LocalChatCompletion"),
@@ -46,7 +46,7 @@ logger = logging.getLogger("lm_eval.tasks.hyperfit_openended")
 
 @dataclass(frozen=True)
 class ContinueSettings:
-    """What a continuation depends on, beside text and model; hashable, so that equal requests run once."""
+    """Settings of a continuation, beside text and model; hashable, so that equal requests run once."""
 
     do_sample: bool = False
     temperature: float = 1.0
@@ -59,7 +59,7 @@ class ContinueSettings:
 
 @dataclass(frozen=True)
 class _Request:
-    """What a request says, without lm-eval's book-keeping."""
+    """Content of a request, without lm-eval's book-keeping."""
 
     passage: Passage
     settings: ContinueSettings | None

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Suite:
-    """What is to be run; the fields are those of `hyperfit eval`."""
+    """Tasks and settings to be run; the fields are those of `hyperfit eval`."""
 
     model: str
     tasks: Sequence[str] = DEFAULT_TASKS

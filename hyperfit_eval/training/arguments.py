@@ -77,7 +77,7 @@ def parse_arguments(argv: Sequence[str]) -> "tuple[HyperfitArguments, RecipeArgu
     typed, unknown = parser.parse_known_args(list(argv))
     if unknown:
         raise _unknown(unknown[0])
-    return arguments_of(vars(typed))
+    return _over_recipe(vars(typed))
 
 
 def arguments_of(typed: Mapping[str, Any]) -> "tuple[HyperfitArguments, RecipeArguments]":
@@ -88,9 +88,12 @@ def arguments_of(typed: Mapping[str, Any]) -> "tuple[HyperfitArguments, RecipeAr
     Raises:
         HyperfitError: as `parse_arguments`.
     """
+    return _over_recipe(dict(zip(typed, _converted(typed, ""), strict=True)))
+
+
+def _over_recipe(typed: dict[str, Any]) -> "tuple[HyperfitArguments, RecipeArguments]":
     from .recipe import RecipeArguments
 
-    typed = dict(zip(typed, _converted(typed, ""), strict=True))
     recipe = recipe_values(str(typed["recipe"]), typed) if "recipe" in typed else {}
     source = f"--recipe {typed.get('recipe')}: "
     values = dict(zip(recipe, _converted(recipe, source), strict=True)) | typed

@@ -6,7 +6,6 @@ With HYPERFIT_SCREENSHOTS=FOLDER the screenshots of docs/preference.md are writt
 import dataclasses
 import os
 import random
-import shutil
 import socket
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import preference_study as invented
 import pytest
 import uvicorn
+from browser import start_browser
 from hyperfit_annotate.access import access_for
 from hyperfit_annotate.app import create_app
 
@@ -26,17 +26,9 @@ from hyperfit_eval.preference.study import write_study
 from hyperfit_eval.records import Continuation
 from hyperfit_eval.texts.contexts import demo_texts
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the pages are driven by selenium: pip install selenium")
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+Keys = pytest.importorskip("selenium.webdriver.common.keys", reason="pages are driven by selenium").Keys
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="no headless browser: apt-get install chromium chromium-driver",
-    ),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SHOTS = os.environ.get("HYPERFIT_SCREENSHOTS")
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script> &amp; </p>'
 # What the shipped base model writes, greedily, after the first of the shipped texts.
@@ -90,11 +82,7 @@ def served(folder, access, port=0):
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = start_browser()
     yield driver
     driver.quit()
 

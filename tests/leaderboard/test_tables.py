@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import preference_study as invented
 import pytest
+from browser import start_browser
 from publish_fixtures import tiny_results_fixture, tiny_run_fixture  # noqa: F401
 from typer.testing import CliRunner
 
@@ -331,18 +332,11 @@ def test_no_results_in_lm_evals_form_without_a_model(tmp_path):
 @pytest.mark.browser
 def test_the_page_sorts_filters_and_escapes(made, tmp_path):
     """In headless Chromium, from a file, without network."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no headless browser: apt-get install chromium chromium-driver")
     rows = [row("base", 12.0), row("<img src=x onerror=alert(1)>", 70.0), row("fine", 65.0, block="5")]
     write_leaderboard(tmp_path, tables(rows), [Unread("<script>", "broken")])
     page = (tmp_path / "leaderboard.html").read_text()
     assert "<img" not in page and "http" not in page.replace('http-equiv="', "")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = start_browser()
     try:
         driver.get((tmp_path / "leaderboard.html").as_uri())
 

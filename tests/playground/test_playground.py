@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from browser import start_browser
 from hyperfit_server.engine.requests import Sampling
 from publish_fixtures import tiny_run_fixture  # noqa: F401
 from typer.testing import CliRunner
@@ -298,14 +299,7 @@ def test_the_page_asks_for_the_token(checkpoint, tmp_path):
 @pytest.mark.browser
 def test_the_page_in_a_browser(address):
     """Tokens arrive in all columns, and a hostile context stays text."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no headless browser: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = start_browser()
     try:
         driver.get(address)
         box = waited(lambda: driver.find_elements("css selector", "#context textarea"))[0]

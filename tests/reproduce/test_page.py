@@ -2,9 +2,9 @@
 
 import json
 import re
-import shutil
 
 import pytest
+from browser import start_browser
 from markdown_it import MarkdownIt
 from matplotlib.text import Text
 
@@ -83,15 +83,7 @@ def test_the_papers_numbers_stand_as_printed(folder):
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_page_in_a_browser(folder, width, dark):
     """Nothing is asked of the network, nothing is wider than the screen, and every link leads somewhere."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no headless browser: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = start_browser(**{"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}})
     try:
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
