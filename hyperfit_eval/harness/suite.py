@@ -2,9 +2,13 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from ..errors import HyperfitError
 from ..files import write_text
 from ..machine import default_device, versions
 from ..records import write_continuations
+from ..terminal import verbose
 from .arguments import require_device, require_dtype, require_limit, whole_number
 from .stderr import f1_stderr, mcc_stderr
 
@@ -63,19 +68,20 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     unknown = [task for task in suite.tasks if not manager.match_tasks([task])]
     if unknown:
         raise HyperfitError(f"no task named {', '.join(unknown)}; `lm_eval ls tasks` lists them")
-    results = simple_evaluate(
-        model="hf",
-        model_args=model_args,
-        tasks=list(suite.tasks),
-        num_fewshot=suite.num_fewshot,
-        batch_size=suite.batch_size,
-        device=suite.device or default_device(),
-        limit=suite.limit,
-        task_manager=manager,
-        # Two resamples: F1 and MCC get theirs below; 0 would also drop the closed-form errors of means.
-        bootstrap_iters=2,
-        log_samples=True,
-    )
+    with _quiet_lm_eval():
+        results = simple_evaluate(
+            model="hf",
+            model_args=model_args,
+            tasks=list(suite.tasks),
+            num_fewshot=suite.num_fewshot,
+            batch_size=suite.batch_size,
+            device=suite.device or default_device(),
+            limit=suite.limit,
+            task_manager=manager,
+            # Two resamples: F1 and MCC get theirs below; 0 would also drop the closed-form errors of means.
+            bootstrap_iters=2,
+            log_samples=True,
+        )
     if results is None:
         # Not the first of several processes.
         return {}
@@ -83,6 +89,30 @@ def run_suite(suite: Suite) -> dict[str, Any]:
     samples = results.pop("samples")
     _write(suite, results, samples)
     return results
+
+
+@contextmanager
+def _quiet_lm_eval() -> Iterator[None]:
+    """Keep lm-eval's bars of prepared texts from the terminal, and git's complaint where there is no repository."""
+    from lm_eval import evaluator
+    from lm_eval.api import task
+
+    quieter = {(task, "tqdm"): partial(task.tqdm, disable=True), (evaluator, "get_git_commit_hash"): _git_commit}
+    before = {(module, name): getattr(module, name) for module, name in quieter}
+    try:
+        for (module, name), value in quieter.items() if not verbose() else ():
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name), value in before.items():
+            setattr(module, name, value)
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, as lm-eval records it; None outside of a repository."""
+    if shutil.which("git") is None:
+        return None
+    return subprocess.run(["git", "describe", "--always"], capture_output=True, text=True).stdout.strip() or None
 
 
 def model_name(model: str) -> str:

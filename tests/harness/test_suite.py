@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from hyperfit_eval.errors import HyperfitError
+from hyperfit_eval.harness import suite
 from hyperfit_eval.harness.stderr import f1_stderr
 from hyperfit_eval.harness.suite import Suite, model_name, run_suite
 from hyperfit_eval.machine import default_device
@@ -100,3 +101,19 @@ def test_the_device_exists():
     import torch
 
     torch.ones(1, device=default_device())
+
+
+def test_lm_evals_noise_is_kept_from_the_terminal(tmp_path, monkeypatch, capfd):
+    from lm_eval import evaluator
+    from lm_eval.api import task
+
+    monkeypatch.chdir(tmp_path)
+    bar, commit = task.tqdm, evaluator.get_git_commit_hash
+    with suite._quiet_lm_eval():
+        assert list(task.tqdm([1, 2], total=2)) == [1, 2]
+        assert evaluator.get_git_commit_hash() is None  # no repository here
+    assert capfd.readouterr().err == ""
+    assert (task.tqdm, evaluator.get_git_commit_hash) == (bar, commit)
+    monkeypatch.setenv("HYPERFIT_VERBOSE", "1")
+    with suite._quiet_lm_eval():
+        assert task.tqdm is bar
